@@ -1,0 +1,237 @@
+// Copyright The Custom Pod Autoscaler Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package config holds the one validated value that the rest of the program is
+// built from. It is read once, from a file and the environment (Load), brought
+// to its defaults (Default), and checked as a whole (Config.Validate), so that
+// every later package may trust what it is given.
+package config
+
+import (
+	"time"
+
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
+)
+
+// Config is the whole configuration. Process and Autoscaler share one flat
+// file; they are apart because one process may come to run many autoscalers.
+type Config struct {
+	Process
+	Autoscaler
+}
+
+// Process configures the program itself, whatever it scales.
+type Process struct {
+	// Where the REST API listens, and whether it does. In the file the given
+	// keys are merged with the defaults; from the environment the whole block
+	// is replaced, so that what is left out is false, 0 or empty.
+	APIConfig API `json:"apiConfig"`
+
+	// How much is logged: 0 is one line a run, 1 adds the detail of each
+	// stage, 2 and more add the requests to the API server. Kubernetes'
+	// custom: a higher number says more.
+	LogVerbosity int32 `json:"logVerbosity"`
+
+	// How log lines are written, to standard error: `text` for people
+	// (key=value), `json` for programs.
+	LogFormat LogFormat `json:"logFormat"`
+}
+
+// Autoscaler configures the scaling of one target.
+type Autoscaler struct {
+	// What is scaled: anything namespaced that has a scale subresource.
+	// `apiVersion` and `kind` are resolved by discovery; `kind` may be written
+	// in any case.
+	ScaleTargetRef autoscalingv2.CrossVersionObjectReference `json:"scaleTargetRef"`
+
+	// The namespace of the target and of its pods.
+	Namespace string `json:"namespace"`
+
+	// The user's logic that gathers a value: once per pod in the run mode
+	// `per-pod`, once per run in `per-resource`. What it prints is the value.
+	Metric *Method `json:"metric"`
+
+	// The user's logic that turns the gathered values into a replica count:
+	// it prints JSON with a whole number `targetReplicas`.
+	Evaluate *Method `json:"evaluate"`
+
+	// Runs before metrics are gathered. A failure ends the run.
+	PreMetric *Method `json:"preMetric"`
+
+	// Runs after metrics were gathered. A failure ends the run.
+	PostMetric *Method `json:"postMetric"`
+
+	// Runs before the evaluation. A failure ends the run.
+	PreEvaluate *Method `json:"preEvaluate"`
+
+	// Runs after the evaluation. A failure ends the run.
+	PostEvaluate *Method `json:"postEvaluate"`
+
+	// Runs before the replica count is written, also when it stays the same.
+	// A failure ends the run and nothing is scaled.
+	PreScale *Method `json:"preScale"`
+
+	// Runs after the replica count was written, also when it stayed the same.
+	// A failure reports the run as failed, but what was scaled stays scaled.
+	PostScale *Method `json:"postScale"`
+
+	// The time from the start of one run to the start of the next. A run that
+	// takes longer delays the next; runs never overlap.
+	Interval Milliseconds `json:"interval"`
+
+	// The first interval begins at the next multiple of this many
+	// milliseconds since the epoch: 60000 starts on the full minute.
+	StartTime Milliseconds `json:"startTime"`
+
+	// Whether `metric` runs once for every pod of the target (`per-pod`) or
+	// once for the target (`per-resource`).
+	RunMode RunMode `json:"runMode"`
+
+	// The fewest replicas to scale to. 0 allows scaling to and from zero; with
+	// any other value a target at 0 replicas is left alone.
+	MinReplicas int32 `json:"minReplicas"`
+
+	// The most replicas to scale to.
+	MaxReplicas int32 `json:"maxReplicas"`
+
+	// Scale down only to the highest count that was evaluated in this many
+	// seconds. 0 scales down at once.
+	DownscaleStabilization Seconds `json:"downscaleStabilization"`
+
+	// Metrics that Kubernetes knows (CPU, memory, custom and external ones) to
+	// gather before each run and hand to the hooks as `kubernetesMetrics`:
+	// autoscaling/v2 MetricSpecs, whose target values may be left out.
+	KubernetesMetricSpecs []autoscalingv2.MetricSpec `json:"kubernetesMetricSpecs"`
+
+	// Whether a run fails, before preMetric, when any of
+	// `kubernetesMetricSpecs` cannot be gathered. Otherwise the hooks get the
+	// others.
+	RequireKubernetesMetrics bool `json:"requireKubernetesMetrics"`
+
+	// For the metric `cpu`: how long after its start a pod that never became
+	// ready is still taken to be starting, as the HorizontalPodAutoscaler's
+	// controller flag of that name.
+	InitialReadinessDelay Seconds `json:"initialReadinessDelay"`
+
+	// For the metric `cpu`: how long after its start a pod's samples may be
+	// skipped because it is still initialising, as the
+	// HorizontalPodAutoscaler's controller flag of that name.
+	CPUInitializationPeriod Seconds `json:"cpuInitializationPeriod"`
+
+	// The most that one hook may print, in bytes. More is an error of that
+	// call, and the hook is killed.
+	MaxOutputBytes int64 `json:"maxOutputBytes"`
+}
+
+// API configures the REST API.
+type API struct {
+	// Whether the API is served.
+	Enabled bool `json:"enabled"`
+	// Whether it is served over HTTPS, with `certFile` and `keyFile`.
+	UseHTTPS bool `json:"useHTTPS"`
+	// The port it listens on; 0 takes a free one, which is logged.
+	Port int `json:"port"`
+	// The address it listens on.
+	Host string `json:"host"`
+	// The file of the PEM certificate, with its chain, for HTTPS.
+	CertFile string `json:"certFile"`
+	// The file of the PEM private key for HTTPS.
+	KeyFile string `json:"keyFile"`
+}
+
+// Method says how one of the user's hooks is run. The block named after the
+// type is required.
+type Method struct {
+	// How the hook is run: `shell` starts a program, `http` makes a request.
+	Type MethodType `json:"type"`
+	// How long one call may take. At the deadline a program is killed with
+	// everything it started. 0 takes the default of 5000.
+	Timeout Milliseconds `json:"timeout"`
+	// For the type `shell`.
+	Shell *Shell `json:"shell,omitempty"`
+	// For the type `http`.
+	HTTP *HTTP `json:"http,omitempty"`
+}
+
+// Shell is a program that reads its payload on stdin and answers on stdout.
+type Shell struct {
+	// The program, as a path or found in PATH. No shell is put in between.
+	Entrypoint string `json:"entrypoint"`
+	// Its arguments.
+	Command []string `json:"command"`
+	// Whether what it writes to stderr is logged line by line. Otherwise the
+	// last 8 KiB are logged when it fails.
+	LogStderr bool `json:"logStderr"`
+}
+
+// HTTP is a request that carries the payload and whose response body is the
+// answer.
+type HTTP struct {
+	// The request's method, such as GET or POST.
+	Method string `json:"method"`
+	// Where it goes: http or https.
+	URL string `json:"url"`
+	// Headers to send.
+	Headers map[string]string `json:"headers"`
+	// The status codes, after redirects, that mean success.
+	SuccessCodes []int `json:"successCodes"`
+	// Where the payload is put: `query` adds `value=<JSON>` to the URL, `body`
+	// sends it as the body.
+	ParameterMode ParameterMode `json:"parameterMode"`
+	// A file of PEM certificates to trust, instead of the system's. Read
+	// again when it changes.
+	CACert string `json:"caCert"`
+	// The file of the PEM client certificate. Read again when it changes.
+	ClientCert string `json:"clientCert"`
+	// The file of the client certificate's PEM key. Read again when it changes.
+	ClientKey string `json:"clientKey"`
+}
+
+// MethodType is how a hook is run.
+type MethodType string
+
+// The method types.
+const (
+	MethodShell MethodType = "shell"
+	MethodHTTP  MethodType = "http"
+)
+
+// ParameterMode is where an HTTP hook's payload is put.
+type ParameterMode string
+
+// The parameter modes.
+const (
+	ParameterQuery ParameterMode = "query"
+	ParameterBody  ParameterMode = "body"
+)
+
+// RunMode is what the metric hook runs for.
+type RunMode string
+
+// The run modes.
+const (
+	PerPod      RunMode = "per-pod"
+	PerResource RunMode = "per-resource"
+)
+
+// LogFormat is how log lines are written.
+type LogFormat string
+
+// The log formats.
+const (
+	LogText LogFormat = "text"
+	LogJSON LogFormat = "json"
+)
+
+// Milliseconds is a duration that the file gives as a whole number of
+// milliseconds.
+type Milliseconds int64
+
+// Duration is m as a time.Duration.
+func (m Milliseconds) Duration() time.Duration { return time.Duration(m) * time.Millisecond }
+
+// Seconds is a duration that the file gives as a whole number of seconds.
+type Seconds int64
+
+// Duration is s as a time.Duration.
+func (s Seconds) Duration() time.Duration { return time.Duration(s) * time.Second }

@@ -1,0 +1,30 @@
+// Copyright The Custom Pod Autoscaler Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package config
+
+// DefaultTimeout is how long one call of a method may take that sets no
+// timeout.
+const DefaultTimeout Milliseconds = 5000
+
+// Default is the configuration before anything is read. It is not valid by
+// itself: scaleTargetRef, metric and evaluate have no defaults.
+func Default() Config {
+	return Config{
+		Process: Process{
+			APIConfig: API{Enabled: true, Port: 5000, Host: "0.0.0.0"},
+			LogFormat: LogText,
+		},
+		Autoscaler: Autoscaler{
+			Namespace:               "default",
+			Interval:                15000,
+			StartTime:               1,
+			RunMode:                 PerPod,
+			MinReplicas:             1,
+			MaxReplicas:             10,
+			InitialReadinessDelay:   30,
+			CPUInitializationPeriod: 300,
+			MaxOutputBytes:          8 << 20,
+		},
+	}
+}
