@@ -1,0 +1,154 @@
+// Copyright The Custom Pod Autoscaler Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package resource
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	custommetrics "k8s.io/metrics/pkg/apis/custom_metrics/v1beta2"
+	externalmetrics "k8s.io/metrics/pkg/apis/external_metrics/v1beta1"
+	podmetrics "k8s.io/metrics/pkg/apis/metrics/v1beta1"
+)
+
+// RequestTimeout bounds every request to the API server, its retries included.
+const RequestTimeout = 10 * time.Second
+
+// The limit on requests to the API server. A run makes a handful; the limit is
+// there for an interval of a few milliseconds, not for ordinary use, where
+// client-go's default of 5 a second would make runs wait without a word.
+const (
+	requestsPerSecond = 50
+	requestBurst      = 100
+)
+
+// Clients are all the Kubernetes clients of the process, made once and shared.
+// They are safe for concurrent use.
+//
+// They are plain REST clients over one connection pool and a scheme of just the
+// types we decode: client-go's clientset and discovery would link every API
+// group and double the binary (docs/decisions/0002-small-clients.md).
+type Clients struct {
+	// Dynamic reads targets and their scale, whatever kind they are.
+	Dynamic dynamic.Interface
+	// Core reads pods.
+	Core rest.Interface
+	// PodMetrics, CustomMetrics and ExternalMetrics read metrics.k8s.io,
+	// custom.metrics.k8s.io and external.metrics.k8s.io.
+	PodMetrics, CustomMetrics, ExternalMetrics rest.Interface
+	// Mapper finds the resource behind a kind.
+	Mapper *Mapper
+}
+
+// ClientConfig says how the API server is reached: the kubeconfig file if one
+// is named, else the service account of the pod, else what KUBECONFIG or
+// ~/.kube/config say. A pod's own service account goes before KUBECONFIG
+// because images carry that variable for their hooks.
+func ClientConfig(kubeconfig string) (*rest.Config, error) {
+	if kubeconfig == "" {
+		config, err := rest.InClusterConfig()
+		if err == nil {
+			return config, nil
+		}
+		if !errors.Is(err, rest.ErrNotInCluster) {
+			return nil, fmt.Errorf("reading the service account of this pod: %w", err)
+		}
+	}
+	rules := clientcmd.NewDefaultClientConfigLoadingRules()
+	rules.ExplicitPath = kubeconfig
+	rules.WarnIfAllMissing = false
+	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, nil).ClientConfig()
+	if clientcmd.IsEmptyConfig(err) {
+		return nil, errors.New("no way to reach an API server: this is not a pod with a service account, and neither --kubeconfig, " +
+			"KUBECONFIG nor ~/.kube/config names one")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the kubeconfig %s: %w", kubeconfigName(kubeconfig), err)
+	}
+	return config, nil
+}
+
+func kubeconfigName(explicit string) string {
+	if explicit != "" {
+		return explicit
+	}
+	if list := os.Getenv(clientcmd.RecommendedConfigPathEnvVar); list != "" {
+		return list
+	}
+	return clientcmd.RecommendedHomeFile
+}
+
+// Connect makes the clients. It sends nothing: a run finds out whether the API
+// server answers, so that one that is away at the start is no reason to exit.
+func Connect(config *rest.Config, userAgent string, warnings rest.WarningHandlerWithContext) (*Clients, error) {
+	config = rest.CopyConfig(config)
+	config.UserAgent = userAgent
+	config.Timeout = RequestTimeout
+	config.QPS, config.Burst = requestsPerSecond, requestBurst
+	config.WarningHandlerWithContext = warnings
+	// One connection per request under way, dropped when it times out. A
+	// multiplexed HTTP/2 connection to an API server that went away silently
+	// would go on failing every run until its own health check, 45 s later.
+	config.NextProtos = []string{"http/1.1"}
+
+	httpClient, err := rest.HTTPClientFor(config)
+	if err != nil {
+		return nil, fmt.Errorf("reading the API server's credentials: %w", err)
+	}
+	dynamicClient, err := dynamic.NewForConfigAndClient(config, httpClient)
+	if err != nil {
+		return nil, fmt.Errorf("setting up the dynamic client: %w", err)
+	}
+	c := &Clients{Dynamic: dynamicClient}
+	for _, client := range []struct {
+		to    *rest.Interface
+		group schema.GroupVersion
+		add   func(*runtime.Scheme) error
+	}{
+		{&c.Core, corev1.SchemeGroupVersion, corev1.AddToScheme},
+		{&c.PodMetrics, podmetrics.SchemeGroupVersion, podmetrics.AddToScheme},
+		{&c.CustomMetrics, custommetrics.SchemeGroupVersion, custommetrics.AddToScheme},
+		{&c.ExternalMetrics, externalmetrics.SchemeGroupVersion, externalmetrics.AddToScheme},
+	} {
+		*client.to, err = typedClient(config, httpClient, client.group, client.add)
+		if err != nil {
+			return nil, fmt.Errorf("setting up the client of %s: %w", client.group, err)
+		}
+	}
+	c.Mapper = NewMapper(c.Core)
+	return c, nil
+}
+
+// typedClient is a client that decodes the types of one API group. It asks for
+// protobuf, which the built-in groups and metrics-server offer and which costs
+// a fraction of JSON, and takes JSON from those that do not.
+func typedClient(config *rest.Config, httpClient *http.Client, group schema.GroupVersion, add func(*runtime.Scheme) error,
+) (rest.Interface, error) {
+	scheme := runtime.NewScheme()
+	if err := add(scheme); err != nil {
+		return nil, err
+	}
+	metav1.AddToGroupVersion(scheme, group)
+	config = rest.CopyConfig(config)
+	config.GroupVersion = &group
+	config.APIPath = "/apis"
+	if group.Group == "" {
+		config.APIPath = "/api"
+	}
+	config.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
+	config.ContentType = runtime.ContentTypeProtobuf
+	config.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
+	return rest.RESTClientForConfigAndClient(config, httpClient)
+}

@@ -1,0 +1,75 @@
+// Copyright The Custom Pod Autoscaler Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package resource reads the thing being scaled: the target with its scale
+// subresource, and its pods. It holds the Kubernetes clients of the process.
+package resource
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+)
+
+// Snapshot is what a run knows of its target: read once, at its start.
+type Snapshot struct {
+	// Target is the whole object, as the API server gave it.
+	Target *unstructured.Unstructured
+	// Scale is its scale subresource.
+	Scale Scale
+	// Pods are those the scale's selector matches, by name, in whatever phase
+	// they are. Nil when the run has no use for them.
+	Pods []corev1.Pod
+}
+
+// Reader takes snapshots of one target. It is safe for concurrent use.
+type Reader struct {
+	target   *Target
+	withPods bool
+}
+
+// NewReader makes a Reader of the target. Its snapshots list pods only if
+// withPods says so: the list of a thousand is the dearest request of a run.
+func NewReader(target *Target, withPods bool) *Reader {
+	return &Reader{target: target, withPods: withPods}
+}
+
+// Read takes a snapshot.
+func (r *Reader) Read(ctx context.Context) (Snapshot, error) {
+	object, err := r.target.object(ctx)
+	if err != nil {
+		return Snapshot{}, err
+	}
+	scale, err := r.target.Scale(ctx)
+	if err != nil {
+		return Snapshot{}, err
+	}
+	snapshot := Snapshot{Target: object, Scale: scale}
+	if r.withPods {
+		snapshot.Pods, err = r.pods(ctx, scale.Selector)
+	}
+	return snapshot, err
+}
+
+// pods lists the target's pods. An empty selector would match every pod of the
+// namespace, so it is an error instead.
+func (r *Reader) pods(ctx context.Context, selector string) ([]corev1.Pod, error) {
+	if selector == "" {
+		return nil, errors.New("listing the target's pods: its scale has an empty selector (status.selector), so its pods cannot be told " +
+			"from the others of the namespace; use the run mode per-resource, or have the target's controller publish a selector")
+	}
+	ctx, cancel := context.WithTimeout(ctx, RequestTimeout)
+	defer cancel()
+	var list corev1.PodList
+	err := r.target.clients.Core.Get().Namespace(r.target.namespace).Resource("pods").
+		VersionedParams(&metav1.ListOptions{LabelSelector: selector}, metav1.ParameterCodec).
+		Do(ctx).Into(&list)
+	if err != nil {
+		return nil, fmt.Errorf("listing the target's pods: %w", err)
+	}
+	return list.Items, nil
+}

@@ -1,0 +1,121 @@
+// Copyright The Custom Pod Autoscaler Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package resource
+
+import (
+	"context"
+	"fmt"
+	"math"
+
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/dynamic"
+)
+
+// Target is the object being scaled, whatever its kind. It is safe for
+// concurrent use, and bounds each request by RequestTimeout.
+type Target struct {
+	clients   *Clients
+	ref       autoscalingv2.CrossVersionObjectReference
+	namespace string
+}
+
+// NewTarget names an object; nothing is asked yet.
+func NewTarget(clients *Clients, ref autoscalingv2.CrossVersionObjectReference, namespace string) *Target {
+	return &Target{clients: clients, ref: ref, namespace: namespace}
+}
+
+// Scale is a scale subresource.
+type Scale struct {
+	// Replicas is the count asked for, spec.replicas.
+	Replicas int32
+	// Selector matches the target's pods, status.selector. Empty when the
+	// target publishes none.
+	Selector string
+}
+
+// Scale reads the scale subresource.
+func (t *Target) Scale(ctx context.Context) (Scale, error) {
+	object, err := t.get(ctx, "scale")
+	if err != nil {
+		return Scale{}, fmt.Errorf("getting the target's scale: %w", err)
+	}
+	scale, err := parseScale(object)
+	if err != nil {
+		return Scale{}, fmt.Errorf("reading the target's scale: %w", err)
+	}
+	return scale, nil
+}
+
+// PatchScale applies a JSON patch to the scale subresource, the one kind of
+// patch that every API server accepts there for built-in and custom resources
+// alike.
+func (t *Target) PatchScale(ctx context.Context, patch []byte) error {
+	ctx, cancel := context.WithTimeout(ctx, RequestTimeout)
+	defer cancel()
+	objects, err := t.objects(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = objects.Patch(ctx, t.ref.Name, types.JSONPatchType, patch, metav1.PatchOptions{}, "scale")
+	return err
+}
+
+// object reads the whole object.
+func (t *Target) object(ctx context.Context) (*unstructured.Unstructured, error) {
+	object, err := t.get(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("getting the target: %w", err)
+	}
+	return object, nil
+}
+
+func (t *Target) get(ctx context.Context, subresources ...string) (*unstructured.Unstructured, error) {
+	ctx, cancel := context.WithTimeout(ctx, RequestTimeout)
+	defer cancel()
+	objects, err := t.objects(ctx)
+	if err != nil {
+		return nil, err
+	}
+	object, err := objects.Get(ctx, t.ref.Name, metav1.GetOptions{}, subresources...)
+	if apierrors.IsNotFound(err) {
+		// Perhaps the kind itself was replaced.
+		t.clients.Mapper.Forget()
+	}
+	return object, err
+}
+
+func (t *Target) objects(ctx context.Context) (dynamic.ResourceInterface, error) {
+	mapping, err := t.clients.Mapper.Map(ctx, t.ref.APIVersion, t.ref.Kind)
+	if err != nil {
+		return nil, fmt.Errorf("resolving scaleTargetRef: %w", err)
+	}
+	switch {
+	case !mapping.Namespaced:
+		return nil, fmt.Errorf("resolving scaleTargetRef: %s belongs to no namespace, so it cannot be scaled", mapping.Kind)
+	case !mapping.Scalable:
+		return nil, fmt.Errorf("resolving scaleTargetRef: %s of %s has no scale subresource, so it cannot be scaled",
+			mapping.Kind, t.ref.APIVersion)
+	}
+	return t.clients.Dynamic.Resource(mapping.Resource).Namespace(t.namespace), nil
+}
+
+func parseScale(object *unstructured.Unstructured) (Scale, error) {
+	// An absent count is 0: the field is omitempty.
+	replicas, _, err := unstructured.NestedInt64(object.Object, "spec", "replicas")
+	if err != nil {
+		return Scale{}, err
+	}
+	if replicas < 0 || replicas > math.MaxInt32 {
+		return Scale{}, fmt.Errorf("spec.replicas is %d, which is no replica count", replicas)
+	}
+	selector, _, err := unstructured.NestedString(object.Object, "status", "selector")
+	if err != nil {
+		return Scale{}, err
+	}
+	return Scale{Replicas: int32(replicas), Selector: selector}, nil
+}
