@@ -17,8 +17,8 @@ import (
 
 // Call is one question to a hook.
 type Call struct {
-	// Stage is the step of the run that asks, such as "metric".
-	Stage string
+	// Stage is the step of the run that asks, such as StageMetric.
+	Stage Stage
 	// Subject is what the question is about: a pod's name in the stage metric
 	// of the run mode per-pod, else empty.
 	Subject string
@@ -63,12 +63,14 @@ const (
 	KindStatus Kind = "status"
 	// KindTransport: the request got no, or no whole, response.
 	KindTransport Kind = "transport"
+	// KindAnswer: the hook answered, but with something that cannot be used.
+	KindAnswer Kind = "answer"
 )
 
 // Error is a failed call.
 type Error struct {
 	Kind    Kind
-	Stage   string
+	Stage   Stage
 	Subject string
 	// Message says what went wrong, such as "exit status 4".
 	Message string
