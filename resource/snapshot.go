@@ -22,7 +22,7 @@ type Snapshot struct {
 	// Scale is its scale subresource.
 	Scale Scale
 	// Pods are those the scale's selector matches, by name, in whatever phase
-	// they are. Nil when the run has no use for them.
+	// they are. Nil when they were not asked for, empty when there are none.
 	Pods []corev1.Pod
 }
 
@@ -50,14 +50,18 @@ func (r *Reader) Read(ctx context.Context) (Snapshot, error) {
 	}
 	snapshot := Snapshot{Target: object, Scale: scale}
 	if r.withPods {
-		snapshot.Pods, err = r.pods(ctx, scale.Selector)
+		snapshot.Pods, err = r.Pods(ctx, scale.Selector)
 	}
 	return snapshot, err
 }
 
-// pods lists the target's pods. An empty selector would match every pod of the
-// namespace, so it is an error instead.
-func (r *Reader) pods(ctx context.Context, selector string) ([]corev1.Pod, error) {
+// Scale reads the target's scale as it is now.
+func (r *Reader) Scale(ctx context.Context) (Scale, error) { return r.target.Scale(ctx) }
+
+// Pods lists the target's pods, by name; none is an empty slice, never nil. An
+// empty selector would match every pod of the namespace, so it is an error
+// instead.
+func (r *Reader) Pods(ctx context.Context, selector string) ([]corev1.Pod, error) {
 	if selector == "" {
 		return nil, errors.New("listing the target's pods: its scale has an empty selector (status.selector), so its pods cannot be told " +
 			"from the others of the namespace; use the run mode per-resource, or have the target's controller publish a selector")
@@ -70,6 +74,9 @@ func (r *Reader) pods(ctx context.Context, selector string) ([]corev1.Pod, error
 		Do(ctx).Into(&list)
 	if err != nil {
 		return nil, fmt.Errorf("listing the target's pods: %w", err)
+	}
+	if list.Items == nil {
+		return []corev1.Pod{}, nil
 	}
 	return list.Items, nil
 }
