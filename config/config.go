@@ -34,7 +34,7 @@ type Process struct {
 
 	// How log lines are written, to standard error: `text` for people
 	// (key=value), `json` for programs.
-	LogFormat LogFormat `json:"logFormat"`
+	LogFormat LogFormat `json:"logFormat" env:"CPA_logFormat"`
 }
 
 // Autoscaler configures the scaling of one target.
@@ -120,7 +120,7 @@ type Autoscaler struct {
 
 	// The most that one hook may print, in bytes. More is an error of that
 	// call, and the hook is killed.
-	MaxOutputBytes int64 `json:"maxOutputBytes"`
+	MaxOutputBytes int64 `json:"maxOutputBytes" env:"CPA_maxOutputBytes"`
 }
 
 // API configures the REST API.

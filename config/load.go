@@ -1,0 +1,173 @@
+// Copyright The Custom Pod Autoscaler Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"reflect"
+	"strings"
+)
+
+// Where the file is found.
+const (
+	// PathVariable is the environment variable that names the file.
+	PathVariable = "configPath"
+	// DefaultPath is the file when nothing names one.
+	DefaultPath = "/config.yaml"
+	// MaxFileBytes is the largest file read: what fits into a ConfigMap.
+	MaxFileBytes = 1 << 20
+)
+
+// Loaded is what Load found.
+type Loaded struct {
+	// Config is valid when Load returned no error.
+	Config Config
+	// Warnings tell of what is probably a mistake but does no harm, such as
+	// unknown keys, a line each. They are there even when Load failed.
+	Warnings []string
+}
+
+// Load reads the configuration: the defaults, over them the file, over that
+// the environment, whose variables each replace a whole top-level key. It
+// reports everything that is wrong at once, as an error that wraps Faults.
+//
+// lookupEnv is os.LookupEnv, or stands in for it. A variable counts when it is
+// there, even empty: only text can be empty, anything else is then a fault,
+// since a number that was meant to be given must not turn into a zero.
+func Load(path string, lookupEnv func(string) (string, bool)) (Loaded, error) {
+	data, err := read(path)
+	if err != nil {
+		return Loaded{}, fmt.Errorf("reading the configuration file: %w", err)
+	}
+	loaded, err := load(data, lookupEnv)
+	if err != nil {
+		return loaded, fmt.Errorf("loading %s: %w", path, err)
+	}
+	return loaded, nil
+}
+
+func read(path string) ([]byte, error) {
+	file, err := os.Open(path) //nolint:gosec // The path is the user's own.
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w: put it there, or name another with --config or the environment variable %s", err, PathVariable)
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close() //nolint:errcheck // Nothing was written.
+	data, err := io.ReadAll(io.LimitReader(file, MaxFileBytes+1))
+	switch {
+	case err != nil:
+		return nil, err
+	case len(data) > MaxFileBytes:
+		return nil, fmt.Errorf("%s is larger than %d bytes", path, MaxFileBytes)
+	case strings.TrimSpace(string(data)) == "":
+		return nil, fmt.Errorf("%s is empty: it must at least say {}, if everything comes from the environment", path)
+	}
+	return data, nil
+}
+
+func load(data []byte, lookupEnv func(string) (string, bool)) (Loaded, error) {
+	tree, repeated, err := parse(data)
+	if err != nil {
+		return Loaded{}, err
+	}
+	if tree == nil {
+		tree = map[string]any{}
+	}
+	if _, ok := tree.(map[string]any); !ok {
+		return Loaded{}, fmt.Errorf("the file must hold a mapping of keys to values, such as \"interval: 15000\"; it holds %s", describeKind(tree))
+	}
+	var d decoder
+	d.repeated(repeated)
+	config := Default()
+	d.object("", tree, reflect.ValueOf(&config).Elem())
+	fromEnv := d.environment(reflect.ValueOf(&config).Elem(), lookupEnv)
+	config.complete()
+	faults := config.faults(d.faults)
+	for i, fault := range faults {
+		if variable, ok := fromEnv[topLevel(fault.Key)]; ok {
+			faults[i].Message += fmt.Sprintf(" (from the environment variable %s)", variable)
+		}
+	}
+	return Loaded{Config: config, Warnings: d.warnings}, faults.err()
+}
+
+// environment replaces the top-level keys that have a variable, whole, and
+// returns those with their variables.
+func (d *decoder) environment(config reflect.Value, lookupEnv func(string) (string, bool)) map[string]string {
+	replaced := map[string]string{}
+	for _, f := range fieldsOf(config.Type()) {
+		text, ok := lookupEnv(f.env)
+		if !ok {
+			continue
+		}
+		replaced[f.name] = f.env
+		// What was wrong with the file's value no longer matters.
+		d.forget(f.name)
+		into := config.FieldByIndex(f.index)
+		if into.Kind() == reflect.String {
+			into.SetString(text)
+			continue
+		}
+		into.SetZero()
+		d.variable(f.name, text, into)
+	}
+	return replaced
+}
+
+// variable decodes an environment variable's text into a zero value.
+func (d *decoder) variable(key, text string, into reflect.Value) {
+	if strings.TrimSpace(text) == "" {
+		d.fault(key, "is set but empty: unset it, or give it a value")
+		return
+	}
+	tree, repeated, err := parse([]byte(text))
+	if err != nil {
+		d.fault(key, "must be YAML or JSON: %v", err)
+		return
+	}
+	optional := into.Kind() == reflect.Pointer || into.Kind() == reflect.Slice
+	if tree == nil && !optional {
+		d.fault(key, "has no value: unset it, or give it one")
+		return
+	}
+	warned := len(d.warnings)
+	d.repeated(repeated)
+	d.value(key, tree, into)
+	for i := warned; i < len(d.warnings); i++ {
+		d.warnings[i] += " (in the environment)"
+	}
+}
+
+// forget drops the faults of a key.
+func (d *decoder) forget(key string) {
+	var kept Faults
+	for _, fault := range d.faults {
+		if !within(fault.Key, key) {
+			kept = append(kept, fault)
+		}
+	}
+	d.faults = kept
+}
+
+// complete fills in what a method leaves out, which has no place in Default.
+func (a *Autoscaler) complete() {
+	for _, hook := range a.hooks() {
+		method := hook.method
+		if method == nil {
+			continue
+		}
+		if method.Timeout == 0 {
+			method.Timeout = DefaultTimeout
+		}
+		if method.HTTP != nil && method.HTTP.Method == "" {
+			method.HTTP.Method = "GET"
+		}
+	}
+}

@@ -1,0 +1,73 @@
+// Copyright The Custom Pod Autoscaler Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package config
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+	"unicode/utf8"
+
+	"sigs.k8s.io/yaml"
+)
+
+// parse reads the first document of YAML or JSON text as a tree of
+// map[string]any, []any, string, json.Number, bool and nil. It also returns
+// the keys that are given twice, a line each: the last one counts.
+func parse(data []byte) (tree any, repeated []string, err error) {
+	if bytes.HasPrefix(bytes.TrimSpace(data), []byte("{")) {
+		if tree, size, ok := parseJSON(data); ok {
+			return tree, repeatedKeys(data[:size]), nil
+		}
+	}
+	asJSON, err := yaml.YAMLToJSON(data)
+	if err != nil {
+		return nil, nil, explain(err, data)
+	}
+	tree, _, ok := parseJSON(asJSON)
+	if !ok {
+		return nil, nil, errors.New("the text is neither YAML nor JSON")
+	}
+	return tree, repeatedKeys(data), nil
+}
+
+// parseJSON reads one JSON value and says how much of the text it took. It
+// declines what may be YAML or is no UTF-8, which YAML's parser reports better.
+func parseJSON(data []byte) (tree any, size int64, ok bool) {
+	if !utf8.Valid(data) {
+		return nil, 0, false
+	}
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	decoder.UseNumber()
+	if err := decoder.Decode(&tree); err != nil {
+		return nil, 0, false
+	}
+	return tree, decoder.InputOffset(), true
+}
+
+// repeatedLine is how YAML's parser reports a key that is given twice.
+var repeatedLine = regexp.MustCompile(`line \d+: key .* already set in map`)
+
+func repeatedKeys(document []byte) []string {
+	_, err := yaml.YAMLToJSONStrict(document)
+	if err == nil {
+		return nil
+	}
+	return repeatedLine.FindAllString(err.Error(), -1)
+}
+
+// explain adds the remedy to errors of YAML's parser that do not suggest it.
+func explain(err error, data []byte) error {
+	var notFinite *json.UnsupportedValueError
+	switch {
+	case errors.As(err, &notFinite):
+		return fmt.Errorf("a value is %s: numbers must be finite", notFinite.Str)
+	case strings.Contains(err.Error(), "cannot start any token") && bytes.ContainsRune(data, '\t'):
+		return fmt.Errorf("%w: indent with spaces, not with tabs", err)
+	}
+	return err
+}
