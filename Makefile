@@ -1,0 +1,107 @@
+# Everything is built by Go from the module proxy; `make help` lists the targets.
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+ENGINE ?= docker
+PLATFORMS ?= linux/amd64,linux/arm64
+REGISTRY ?=
+TAG ?= $(VERSION)
+VARIANTS ?=
+FUZZTIME ?= 20s
+
+GO_BUILD = CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)'
+TOOL := go tool -modfile=go.tool.mod
+TEST := $(TOOL) gotestsum --format pkgname --raw-command --ignore-non-json-output-lines -- .ci/test
+
+# A KUBECONFIG that merely stands in the environment may be that of a cluster
+# people work on, so the demo only goes there when the command line says so.
+ifeq ($(origin KUBECONFIG),command line)
+DEMO_FLAGS := --kubeconfig '$(KUBECONFIG)'
+endif
+
+.PHONY: help
+help: ## List the targets.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## Build bin/custom-pod-autoscaler for this machine.
+	$(GO_BUILD) -o bin/custom-pod-autoscaler ./cmd/custom-pod-autoscaler
+
+.PHONY: lint
+lint: ## Check code, format, scripts, YAML, and that every go.mod is tidy.
+	@.ci/install shellcheck yamllint
+	$(TOOL) golangci-lint run
+	$(TOOL) golangci-lint fmt --diff
+	shellcheck $$(git grep -lE '^#!/(usr/)?bin/(env )?(ba|da)?sh' -- ':!*.go' ':!*.md' ':!*.tx*')
+	yamllint --strict .
+	go mod tidy -diff
+	for module in $$(git ls-files '*/go.mod'); do \
+		(cd $$(dirname $$module) && go vet ./... && go mod tidy -diff) || exit; \
+	done
+
+.PHONY: fmt
+fmt: ## Format the Go code.
+	$(TOOL) golangci-lint fmt
+
+.PHONY: requirements
+requirements:
+	@.ci/install git gcc debootstrap buildah python3 node javac
+
+.PHONY: test
+test: requirements control-plane ## Run every test, with the race detector; installs and builds what they need.
+	$(TEST) unit acceptance -- -race
+
+.PHONY: test-unit
+test-unit: ## Run the tests beside the code.
+	$(TEST) unit --
+
+.PHONY: test-race
+test-race: ## Run the tests beside the code with the race detector.
+	@.ci/install gcc
+	$(TEST) unit -- -race
+
+.PHONY: test-acceptance
+test-acceptance: requirements control-plane ## Run the tests of test/ and example/ against real control planes.
+	$(TEST) acceptance -- -race
+
+.PHONY: fuzz
+fuzz: ## Run every fuzz target for FUZZTIME (20s).
+	go list ./... | while read -r package; do \
+		go test -list '^Fuzz' $$package | grep '^Fuzz' | while read -r target; do \
+			go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$package || exit; \
+		done || exit; \
+	done
+
+.PHONY: generate
+generate: ## Regenerate what is made from the code: the configuration reference.
+	go generate ./...
+
+.PHONY: docs
+docs: generate ## Bring docs/ up to date with the code.
+
+.PHONY: bench
+bench: control-plane ## Measure a run on 200 pods: time, CPU, requests, memory, binary size.
+	go run ./test/cmd/bench
+
+.PHONY: demo
+demo: ## Watch an autoscaler at work for two minutes; KUBECONFIG=FILE on your own cluster.
+	go run ./test/cmd/demo $(DEMO_FLAGS)
+
+.PHONY: images
+images: ## Build the images; ENGINE=docker|buildah PLATFORMS REGISTRY TAG VARIANTS.
+	ENGINE='$(ENGINE)' PLATFORMS='$(PLATFORMS)' REGISTRY='$(REGISTRY)' TAG='$(TAG)' VERSION='$(VERSION)' images/build $(VARIANTS)
+
+.PHONY: control-plane
+control-plane: ## Build the local control plane into .cache, once.
+	go run ./test/cmd/cluster build
+
+.PHONY: cluster-up
+cluster-up: ## Start a local control plane and say how to reach it.
+	go run ./test/cmd/cluster up
+
+.PHONY: cluster-down
+cluster-down: ## Stop it.
+	go run ./test/cmd/cluster down
+
+.PHONY: clean
+clean: ## Remove what was built: bin, dist, and the control plane in .cache.
+	rm -rf bin dist .cache
