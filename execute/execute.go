@@ -8,9 +8,13 @@
 package execute
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"time"
 
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/config"
 )
@@ -87,14 +91,82 @@ func (e *Error) Error() string { return e.Message }
 // Unwrap is the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
+// fault is an Error of the call.
+func (c Call) fault(kind Kind, err error, format string, args ...any) *Error {
+	return &Error{Kind: kind, Stage: c.Stage, Subject: c.Subject, Message: fmt.Sprintf(format, args...), Err: err}
+}
+
+// PoolOptions are what calls have in common.
+type PoolOptions struct {
+	// Log receives what programs write to stderr, if their method says so.
+	// Without it that is thrown away.
+	Log *slog.Logger
+	// MaxOutputBytes is the most that one call may answer; 0 takes the
+	// configuration's default.
+	MaxOutputBytes int64
+}
+
 // Pool holds what calls share and what outlives a call: connections to HTTP
-// hooks. Close it when no call is under way any more.
+// hooks, and which processes are hooks. It is safe for concurrent use. Close
+// it when no call is under way any more.
 type Pool struct {
-	log            *slog.Logger
-	maxOutputBytes int64
+	log      *slog.Logger
+	limit    int64
+	children children
+}
+
+// NewPool makes a pool.
+func NewPool(options PoolOptions) *Pool {
+	return &Pool{
+		log:   cmp.Or(options.Log, slog.New(slog.DiscardHandler)),
+		limit: cmp.Or(options.MaxOutputBytes, config.Default().MaxOutputBytes),
+	}
+}
+
+// Close closes the connections that are kept for the next call.
+func (p *Pool) Close() {
 }
 
 // New makes the executor of a validated method.
 func New(method config.Method, pool *Pool) (Executor, error) {
-	return nil, fmt.Errorf("method type %q is unknown", method.Type)
+	timeout := cmp.Or(method.Timeout, config.DefaultTimeout).Duration()
+	switch {
+	case method.Type == config.MethodShell && method.Shell != nil:
+		return &shell{Shell: *method.Shell, timeout: timeout, pool: pool}, nil
+	case method.Type == config.MethodShell || method.Type == config.MethodHTTP:
+		return nil, fmt.Errorf("the method of type %q lacks its block %q", method.Type, method.Type)
+	default:
+		return nil, fmt.Errorf("the method type %q is unknown: it is %q or %q", method.Type, config.MethodShell, config.MethodHTTP)
+	}
+}
+
+// errTimeout is why a call's context ends at the method's timeout. It tells
+// that from the caller's own reasons.
+var errTimeout = errors.New("timeout")
+
+// interrupted is the Error of a call whose context ended: what says how far it
+// had come.
+func (c Call) interrupted(ctx context.Context, timeout time.Duration, what string) *Error {
+	cause := context.Cause(ctx)
+	switch {
+	case errors.Is(cause, errTimeout):
+		return c.fault(KindTimeout, context.DeadlineExceeded, "%s within %s (timeout)", what, timeout)
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return c.fault(KindTimeout, cause, "%s before the caller's deadline", what)
+	default:
+		return c.fault(KindCanceled, cause, "%s before the call was cancelled: %v", what, cause)
+	}
+}
+
+// errTooMuch says that there was more to read than is allowed.
+var errTooMuch = errors.New("too much output")
+
+// readAtMost reads to the end, or fails with errTooMuch when there is more than
+// limit. It takes memory only as the answer grows.
+func readAtMost(r io.Reader, limit int64) ([]byte, error) {
+	data, err := io.ReadAll(io.LimitReader(r, limit+1))
+	if int64(len(data)) > limit {
+		return nil, errTooMuch
+	}
+	return data, err
 }

@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/config"
 )
 
 // Stage is a step of a run. Those that are hooks are named as their key in the
@@ -80,6 +82,7 @@ func (r *Run) Ask(ctx context.Context, stage Stage, subject string, payload any)
 	if hook == nil {
 		return nil, nil
 	}
+	defer r.Time(stage)()
 	encoded, err := json.Marshal(payload)
 	if err != nil {
 		return nil, &Error{Kind: KindStart, Stage: stage, Subject: subject, Message: "encoding the payload: " + err.Error(), Err: err}
@@ -120,4 +123,32 @@ func (r *Run) count(printed int) (total int) {
 	defer r.mu.Unlock()
 	r.output += printed
 	return r.output
+}
+
+// NewHooks makes the executors of a validated configuration.
+func NewHooks(c config.Autoscaler, pool *Pool) (Hooks, error) {
+	hooks := Hooks{}
+	for _, hook := range []struct {
+		stage  Stage
+		method *config.Method
+	}{
+		{StagePreMetric, c.PreMetric},
+		{StageMetric, c.Metric},
+		{StagePostMetric, c.PostMetric},
+		{StagePreEvaluate, c.PreEvaluate},
+		{StageEvaluate, c.Evaluate},
+		{StagePostEvaluate, c.PostEvaluate},
+		{StagePreScale, c.PreScale},
+		{StagePostScale, c.PostScale},
+	} {
+		if hook.method == nil {
+			continue
+		}
+		executor, err := New(*hook.method, pool)
+		if err != nil {
+			return nil, fmt.Errorf("setting up %s: %w", hook.stage, err)
+		}
+		hooks[hook.stage] = executor
+	}
+	return hooks, nil
 }

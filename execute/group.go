@@ -1,0 +1,173 @@
+// Copyright The Custom Pod Autoscaler Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package execute
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"syscall"
+	"time"
+)
+
+const (
+	// drainTime is how long the pipes of a killed group are read on. They end
+	// at once, unless a process that left the group holds them.
+	drainTime = 100 * time.Millisecond
+	// killTime is how long a killed program may take to be gone. It takes no
+	// time, unless it hangs in the kernel or belongs to another user.
+	killTime = time.Second
+)
+
+// group is a running program, the leader, with everything it started that has
+// not left its process group.
+//
+// The leader is reaped at the very end only: until then its process ID, which
+// is the group's too, cannot be given to others, so that no stranger is killed.
+type group struct {
+	leader                *exec.Cmd
+	children              *children
+	stdin, stdout, stderr *os.File
+
+	exited  chan struct{} // closed when the following are set
+	status  syscall.WaitStatus
+	waitErr error
+
+	stdoutEnded chan struct{} // closed when the following are set
+	output      []byte
+	outputErr   error
+
+	stderrEnded chan struct{}
+	fed         chan struct{}
+}
+
+// startGroup starts a program as the leader of a new process group, with pipes
+// as its stdin, stdout and stderr.
+func startGroup(children *children, entrypoint string, args []string) (*group, error) {
+	ours, theirs, err := openPipes()
+	if err != nil {
+		return nil, err
+	}
+	defer closeAll(theirs)
+	//nolint:gosec,noctx // running the user's program is the purpose; the whole group is killed, not just the leader
+	leader := exec.Command(entrypoint, args...)
+	leader.Stdin, leader.Stdout, leader.Stderr = theirs[0], theirs[1], theirs[2]
+	leader.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := children.start(leader); err != nil {
+		closeAll(ours)
+		return nil, err
+	}
+	return &group{
+		leader: leader, children: children, stdin: ours[0], stdout: ours[1], stderr: ours[2],
+		exited: make(chan struct{}), stdoutEnded: make(chan struct{}), stderrEnded: make(chan struct{}), fed: make(chan struct{}),
+	}, nil
+}
+
+// converse begins to feed the program its payload, to read its stdout up to
+// limit and its stderr into the sink, and to wait for its exit. All at once,
+// since a program may do these in any order, and each of them or none.
+func (g *group) converse(payload []byte, limit int64, stderrSink func(io.Reader)) {
+	go func() {
+		defer close(g.fed)
+		_, _ = g.stdin.Write(payload) // a hook may ignore its stdin
+		_ = g.stdin.Close()
+	}()
+	go func() {
+		defer close(g.stdoutEnded)
+		g.output, g.outputErr = readAtMost(g.stdout, limit)
+	}()
+	go func() {
+		defer close(g.stderrEnded)
+		stderrSink(g.stderr)
+	}()
+	go func() {
+		defer close(g.exited)
+		g.status, g.waitErr = awaitExit(g.leader)
+	}()
+}
+
+// end waits for everything that converse began, closes the pipes and reaps the
+// leader. After a failure it kills the group first; it reports false when the
+// leader outlives that.
+func (g *group) end(failed bool) bool {
+	if failed {
+		_ = syscall.Kill(-g.leader.Process.Pid, syscall.SIGKILL)
+		_ = g.leader.Process.Kill() // it may have joined another group
+	}
+	drained := time.Now().Add(drainTime)
+	_ = g.stdout.SetReadDeadline(drained)
+	_ = g.stderr.SetReadDeadline(drained)
+	<-g.stdoutEnded
+	<-g.stderrEnded
+	closeAll([]*os.File{g.stdin, g.stdout, g.stderr})
+	<-g.fed
+	select {
+	case <-g.exited:
+		g.children.reap(g.leader)
+		return true
+	case <-time.After(killTime):
+		go func() {
+			<-g.exited
+			g.children.reap(g.leader)
+		}()
+		return false
+	}
+}
+
+// openPipes opens the pipes of stdin, stdout and stderr.
+func openPipes() (ours, theirs []*os.File, err error) {
+	for fd := range 3 {
+		read, write, err := os.Pipe()
+		if err != nil {
+			closeAll(ours)
+			closeAll(theirs)
+			return nil, nil, fmt.Errorf("opening a pipe: %w", err)
+		}
+		if fd == 0 {
+			ours, theirs = append(ours, write), append(theirs, read)
+		} else {
+			ours, theirs = append(ours, read), append(theirs, write)
+		}
+	}
+	return ours, theirs, nil
+}
+
+func closeAll(files []*os.File) {
+	for _, file := range files {
+		_ = file.Close()
+	}
+}
+
+// exitFault says why a program's end is a failure; nothing when it is none.
+func exitFault(status syscall.WaitStatus, err error) (Kind, string) {
+	switch {
+	case err != nil:
+		return KindExit, fmt.Sprintf("its exit status is unknown: %v", err)
+	case status.Signaled():
+		return KindSignal, signalFault(status)
+	case status.ExitStatus() != 0:
+		return KindExit, fmt.Sprintf("exit status %d", status.ExitStatus())
+	default:
+		return "", ""
+	}
+}
+
+// signalFault says which signal ended a program and who may have sent it: it
+// was not us.
+func signalFault(status syscall.WaitStatus) string {
+	message := "killed by signal: " + status.Signal().String()
+	if status.CoreDump() {
+		message += " (core dumped)"
+	}
+	switch status.Signal() {
+	case syscall.SIGKILL:
+		message += "; not sent by the autoscaler: perhaps the kernel's, because the container ran out of memory"
+	case syscall.SIGSEGV, syscall.SIGBUS, syscall.SIGILL, syscall.SIGFPE, syscall.SIGABRT, syscall.SIGSYS, syscall.SIGTRAP:
+		message += "; the program crashed"
+	default:
+		message += "; not sent by the autoscaler"
+	}
+	return message
+}

@@ -1,0 +1,104 @@
+// Copyright The Custom Pod Autoscaler Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package execute
+
+import (
+	"context"
+	"errors"
+	"io"
+	"time"
+
+	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/config"
+)
+
+// shell runs a program for each call: the payload is its stdin, what it prints
+// to stdout is the answer.
+type shell struct {
+	config.Shell
+	timeout time.Duration
+	pool    *Pool
+}
+
+// Execute starts the program, waits until it has ended and nothing holds its
+// stdout and stderr any more, and kills its process group when anything about
+// that is not as it should be.
+func (s *shell) Execute(ctx context.Context, call Call) (Result, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, s.timeout, errTimeout)
+	defer cancel()
+	if ctx.Err() != nil {
+		return Result{}, call.interrupted(ctx, s.timeout, "not started")
+	}
+	running, err := startGroup(&s.pool.children, s.Entrypoint, s.Command)
+	if err != nil {
+		return Result{}, call.fault(KindStart, err, "%s", startFault(s.Entrypoint, err))
+	}
+	var keep tail
+	running.converse(call.Payload, s.pool.limit, s.stderrSink(ctx, call, &keep))
+	fault := s.await(ctx, call, running)
+	if ended := running.end(fault != nil); !ended {
+		fault.Message += "; it could not be killed and is still there"
+	}
+	if fault != nil {
+		fault.Stderr = keep.String()
+		return Result{}, fault
+	}
+	return Result{Output: running.output}, nil
+}
+
+// await waits until the program has exited with status 0 and its stdout and
+// stderr have ended, or returns the first thing that stands against it.
+func (s *shell) await(ctx context.Context, call Call, running *group) *Error {
+	exited, stdoutEnded, stderrEnded := running.exited, running.stdoutEnded, running.stderrEnded
+	for exited != nil || stdoutEnded != nil || stderrEnded != nil {
+		select {
+		case <-exited:
+			exited = nil
+			if kind, why := exitFault(running.status, running.waitErr); why != "" {
+				return call.fault(kind, running.waitErr, "%s", why)
+			}
+		case <-stdoutEnded:
+			stdoutEnded = nil
+			if errors.Is(running.outputErr, errTooMuch) {
+				return call.fault(KindOutput, errTooMuch, "printed more than %d bytes, the limit set by maxOutputBytes; killed", s.pool.limit)
+			}
+			if running.outputErr != nil {
+				return call.fault(KindTransport, running.outputErr, "reading its stdout: %v", running.outputErr)
+			}
+		case <-stderrEnded:
+			stderrEnded = nil
+		case <-ctx.Done():
+			fault := call.interrupted(ctx, s.timeout, unfinished(exited == nil, stdoutEnded == nil))
+			fault.Message += "; killed with its process group"
+			return fault
+		}
+	}
+	return nil
+}
+
+// unfinished says what a call was still waiting for.
+func unfinished(exited, stdoutEnded bool) string {
+	switch {
+	case !exited:
+		return "no answer"
+	case !stdoutEnded:
+		return "exited, but a process it started holds its stdout open: no end of the answer"
+	default:
+		return "exited, but a process it started holds its stderr open: no end of that"
+	}
+}
+
+// stderrSink is what reads the program's stderr: line by line into the log, or
+// keeping its end.
+func (s *shell) stderrSink(ctx context.Context, call Call, keep *tail) func(io.Reader) {
+	if !s.LogStderr {
+		return func(stderr io.Reader) { _, _ = io.Copy(keep, stderr) }
+	}
+	log := s.pool.log.With("stage", string(call.Stage))
+	if call.Subject != "" {
+		log = log.With("pod", call.Subject)
+	}
+	return func(stderr io.Reader) {
+		forEachLine(stderr, func(line string) { log.InfoContext(ctx, "hook wrote to stderr", "line", line) })
+	}
+}
