@@ -1,0 +1,99 @@
+// Copyright The Custom Pod Autoscaler Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package evaluate asks the user's logic how many replicas are wanted.
+package evaluate
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/execute"
+	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/metric"
+	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/resource"
+)
+
+// Evaluation is the answer of the evaluate hook.
+type Evaluation struct {
+	// TargetReplicas is the count the hook asks for, before any limit.
+	TargetReplicas int32 `json:"targetReplicas"`
+}
+
+// Info is the payload of the stages preEvaluate, evaluate and postEvaluate.
+type Info struct {
+	// Metrics are those gathered, null when the target has no pods.
+	Metrics []metric.ResourceMetric `json:"metrics"`
+	// Resource is the whole target.
+	Resource any `json:"resource"`
+	// Evaluation is the hook's answer; only postEvaluate gets it.
+	Evaluation *Evaluation `json:"evaluation,omitempty"`
+	// RunType says who asked for the run.
+	RunType execute.RunType `json:"runType"`
+}
+
+// Evaluate runs the hooks preEvaluate, evaluate and postEvaluate. The first
+// that fails, or an answer that is no evaluation, ends it; the error is an
+// *execute.Error.
+func Evaluate(ctx context.Context, run *execute.Run, snapshot resource.Snapshot, metrics []metric.ResourceMetric) (Evaluation, error) {
+	info := Info{Metrics: metrics, Resource: snapshot.Target, RunType: run.Type}
+	if _, err := run.Ask(ctx, execute.StagePreEvaluate, "", info); err != nil {
+		return Evaluation{}, err
+	}
+	output, err := run.Ask(ctx, execute.StageEvaluate, "", info)
+	if err != nil {
+		return Evaluation{}, err
+	}
+	evaluation, err := Parse(output)
+	if err != nil {
+		return Evaluation{}, &execute.Error{Kind: execute.KindAnswer, Stage: execute.StageEvaluate, Message: err.Error(), Err: err}
+	}
+	info.Evaluation = &evaluation
+	if _, err := run.Ask(ctx, execute.StagePostEvaluate, "", info); err != nil {
+		return Evaluation{}, err
+	}
+	return evaluation, nil
+}
+
+// Parse reads what an evaluate hook printed: a JSON object with a whole 32-bit
+// number `targetReplicas`, whose case does not matter. White space around it
+// and other fields are fine. Nothing is guessed: an object without the number
+// is an error, because reading it as 0 would scale down on a hook's mistake.
+func Parse(output []byte) (Evaluation, error) {
+	var answer struct {
+		TargetReplicas *int32 `json:"targetReplicas"`
+	}
+	if err := json.Unmarshal(output, &answer); err != nil {
+		return Evaluation{}, fmt.Errorf("failed to parse JSON evaluation, got %s: %w", shorten(output), explain(err))
+	}
+	if answer.TargetReplicas == nil {
+		return Evaluation{}, fmt.Errorf("failed to parse JSON evaluation, got %s: it has no number `targetReplicas`, as in "+
+			`{"targetReplicas": 3}`, shorten(output))
+	}
+	return Evaluation{TargetReplicas: *answer.TargetReplicas}, nil
+}
+
+// explain says what is wrong in the words of the hook's author, not of Go.
+func explain(err error) error {
+	var wrongType *json.UnmarshalTypeError
+	if !errors.As(err, &wrongType) {
+		return err
+	}
+	if wrongType.Field == "" {
+		return fmt.Errorf(`a JSON %s is not an evaluation; print an object such as {"targetReplicas": 3}`, wrongType.Value)
+	}
+	return fmt.Errorf("`targetReplicas` must be a whole number from -2147483648 to 2147483647, not a %s", wrongType.Value)
+}
+
+// shownOutput is how much of an unusable answer an error shows, in bytes.
+const shownOutput = 256
+
+func shorten(output []byte) string {
+	text := strings.ToValidUTF8(string(output[:min(len(output), shownOutput)]), "\uFFFD")
+	if len(output) > shownOutput {
+		return fmt.Sprintf("'%s...' (%d bytes)", text, len(output))
+	}
+	return "'" + text + "'"
+}
