@@ -1,0 +1,60 @@
+// Copyright The Custom Pod Autoscaler Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package autoscaler
+
+import (
+	"context"
+	"log/slog"
+	"time"
+)
+
+// LogObserver writes one line a run: a run that failed as an error, the others
+// as information.
+type LogObserver struct {
+	Log *slog.Logger
+}
+
+// Observe writes the line.
+func (o LogObserver) Observe(r Record) {
+	level, message := slog.LevelInfo, "Gathered metrics"
+	attributes := []slog.Attr{slog.String("autoscaler", r.ID)}
+	if d := r.Decision; d != nil {
+		message = outcome(r)
+		attributes = append(attributes, slog.Int("from", int(d.Current)), slog.Int("to", int(d.Desired)), slog.String("reason", d.Reason()))
+	}
+	if f := r.Failure; f != nil {
+		level, message = slog.LevelError, "Run failed"
+		attributes = append(attributes, f.attributes()...)
+		attributes = append(attributes, slog.Bool("scaled", r.Written))
+	}
+	attributes = append(attributes, slog.String("runType", string(r.Trigger.RunType)),
+		slog.Duration("took", r.Duration.Round(time.Millisecond)))
+	o.Log.LogAttrs(context.Background(), level, message, attributes...)
+	o.Log.LogAttrs(context.Background(), slog.LevelDebug, "Durations of the stages", slog.String("autoscaler", r.ID), slog.Any("durations", r.Durations))
+}
+
+func outcome(r Record) string {
+	switch {
+	case r.Trigger.DryRun:
+		return "Would scale, but this is a dry run"
+	case r.Written:
+		return "Scaled"
+	case r.Decision.Disabled:
+		return "Left alone, scaling is disabled"
+	default:
+		return "Nothing to scale"
+	}
+}
+
+func (f *Failure) attributes() []slog.Attr {
+	attributes := []slog.Attr{slog.String("stage", string(f.Stage))}
+	if f.Subject != "" {
+		attributes = append(attributes, slog.String("pod", f.Subject))
+	}
+	attributes = append(attributes, slog.String("error", f.Message))
+	if f.Stderr != "" {
+		attributes = append(attributes, slog.String("stderr", f.Stderr))
+	}
+	return attributes
+}

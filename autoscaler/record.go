@@ -1,0 +1,92 @@
+// Copyright The Custom Pod Autoscaler Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package autoscaler
+
+import (
+	"errors"
+	"time"
+
+	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/evaluate"
+	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/execute"
+	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/metric"
+	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/scale"
+)
+
+// Trigger is what asks for a run. Two that are equal ask for the same.
+type Trigger struct {
+	// RunType is what the hooks are told.
+	RunType execute.RunType `json:"runType"`
+	// Through is the last step of the run.
+	Through Through `json:"through"`
+	// DryRun runs no scale hook and writes nothing; the decision is taken from
+	// what the run read at its start, and not remembered.
+	DryRun bool `json:"dryRun,omitempty"`
+}
+
+// Through is a step of a run after which it may end.
+type Through string
+
+// The steps.
+const (
+	// ThroughMetrics gathers the metrics only.
+	ThroughMetrics Through = "metrics"
+	// ThroughScale is the whole journey.
+	ThroughScale Through = "scale"
+)
+
+// Record is the account of one run, the one value that every face shows.
+type Record struct {
+	// ID names the autoscaler.
+	ID string `json:"id"`
+	// Time is when the run began.
+	Time time.Time `json:"time"`
+	// Trigger is what asked for it.
+	Trigger Trigger `json:"trigger"`
+	// Current is the replica count at the start of the run.
+	Current int32 `json:"current"`
+	// Metrics are those gathered; nil when the target has no pods.
+	Metrics []metric.ResourceMetric `json:"metrics,omitempty"`
+	// Evaluation is what the user's logic wants, if the run got that far.
+	Evaluation *evaluate.Evaluation `json:"evaluation,omitempty"`
+	// Decision is what was made of it, if the run got that far.
+	Decision *scale.Decision `json:"decision,omitempty"`
+	// Written says that the count was changed.
+	Written bool `json:"written"`
+	// Failure is why the run ended early, nil if it did not. A run that failed
+	// after it wrote has scaled all the same.
+	Failure *Failure `json:"failure,omitempty"`
+	// Durations are how long each stage took, in nanoseconds, and Duration the
+	// whole run.
+	Durations map[execute.Stage]time.Duration `json:"durations"`
+	Duration  time.Duration                   `json:"duration"`
+}
+
+// Failure is why a run ended early.
+type Failure struct {
+	// Stage is the step that failed.
+	Stage execute.Stage `json:"stage"`
+	// Subject is the pod concerned, if it was one pod's hook that failed.
+	Subject string `json:"subject,omitempty"`
+	// Kind is the way a hook failed, empty for a step that is no hook.
+	Kind execute.Kind `json:"kind,omitempty"`
+	// Message says what went wrong.
+	Message string `json:"message"`
+	// Stderr is the end of what a failing program wrote to stderr.
+	Stderr string `json:"stderr,omitempty"`
+}
+
+// failure makes a Failure of an error at a stage. A hook's error knows its own
+// stage better.
+func failure(stage execute.Stage, err error) *Failure {
+	var hook *execute.Error
+	if errors.As(err, &hook) {
+		return &Failure{Stage: hook.Stage, Subject: hook.Subject, Kind: hook.Kind, Message: hook.Message, Stderr: hook.Stderr}
+	}
+	return &Failure{Stage: stage, Message: err.Error()}
+}
+
+// Observer is shown every Record. It must not keep the caller waiting.
+type Observer interface {
+	Observe(Record)
+}
