@@ -1,0 +1,157 @@
+// Copyright The Custom Pod Autoscaler Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/go-chi/chi/v5"
+
+	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/autoscaler"
+	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/evaluate"
+	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/execute"
+)
+
+// handler answers requests. It is safe for concurrent use.
+type handler struct {
+	autoscaler Autoscaler
+	router     *chi.Mux
+	log        *slog.Logger
+}
+
+func newHandler(a Autoscaler, log *slog.Logger) http.Handler {
+	h := &handler{autoscaler: a, router: chi.NewRouter(), log: log}
+	h.router.NotFound(h.notFound)
+	h.router.MethodNotAllowed(h.methodNotAllowed)
+	h.router.Get("/api/v1/metrics", h.metrics)
+	h.router.Post("/api/v1/evaluation", h.evaluation)
+	return h.router
+}
+
+// metrics gathers the metrics and answers with them.
+func (h *handler) metrics(w http.ResponseWriter, r *http.Request) {
+	record, ok := h.run(w, r, autoscaler.ThroughMetrics)
+	if !ok {
+		return
+	}
+	h.write(w, http.StatusOK, record.Metrics)
+}
+
+// evaluation runs the whole journey. A dry run answers with what the hook
+// wants, the others with the count that resulted.
+func (h *handler) evaluation(w http.ResponseWriter, r *http.Request) {
+	record, ok := h.run(w, r, autoscaler.ThroughScale)
+	if !ok {
+		return
+	}
+	answer := *record.Evaluation
+	if !record.Trigger.DryRun {
+		answer = evaluate.Evaluation{TargetReplicas: record.Decision.Desired}
+	}
+	h.write(w, http.StatusOK, answer)
+}
+
+// run has the autoscaler run for the request. If that fails it answers the
+// request itself, and ok is false.
+func (h *handler) run(w http.ResponseWriter, r *http.Request, through autoscaler.Through) (record autoscaler.Record, ok bool) {
+	trigger := autoscaler.Trigger{RunType: execute.RunAPI, Through: through}
+	dryRun, err := dryRun(r)
+	if err != nil {
+		h.fail(w, http.StatusBadRequest, err.Error())
+		return record, false
+	}
+	if dryRun {
+		trigger.RunType, trigger.DryRun = execute.RunAPIDryRun, true
+	}
+	record, err = h.autoscaler.Submit(r.Context(), trigger)
+	if err != nil {
+		h.fail(w, statusOf(err), err.Error())
+		return record, false
+	}
+	if f := record.Failure; f != nil {
+		if f.Kind == execute.KindCanceled {
+			h.fail(w, http.StatusServiceUnavailable, autoscaler.ErrStopping.Error())
+		} else {
+			h.fail(w, http.StatusInternalServerError, message(*f))
+		}
+		return record, false
+	}
+	return record, true
+}
+
+// dryRun reads the query parameter dry_run. Without a value it is false.
+func dryRun(r *http.Request) (bool, error) {
+	value := r.URL.Query().Get("dry_run")
+	if value == "" {
+		return false, nil
+	}
+	dryRun, err := strconv.ParseBool(value)
+	if err != nil {
+		return false, fmt.Errorf("Invalid format for 'dry_run' query parameter; '%s' is not a valid boolean value", value) //nolint:revive,staticcheck // the contract's message
+	}
+	return dryRun, nil
+}
+
+// statusOf is the status that tells why a trigger was not run.
+func statusOf(err error) int {
+	switch {
+	case errors.Is(err, autoscaler.ErrBusy):
+		return http.StatusTooManyRequests
+	case errors.Is(err, autoscaler.ErrStopping), errors.Is(err, context.Canceled):
+		return http.StatusServiceUnavailable
+	default:
+		return http.StatusInternalServerError
+	}
+}
+
+// prefixes are what the contract puts before the error of a stage.
+var prefixes = map[execute.Stage]string{
+	execute.StageRead:              "failed to get the managed resource",
+	execute.StageKubernetesMetrics: "failed to get required Kubernetes metrics",
+	execute.StagePreMetric:         "failed to run pre-metric hook",
+	execute.StageMetric:            "failed to gather metrics",
+	execute.StagePostMetric:        "failed to run post-metric hook",
+	execute.StagePreEvaluate:       "failed run pre-evaluate hook",
+	execute.StageEvaluate:          "failed to get evaluation",
+	execute.StagePostEvaluate:      "failed run post-evaluate hook",
+	execute.StageDecide:            "failed to get the current scale",
+	execute.StagePreScale:          "failed run pre-scaling hook",
+	execute.StageWrite:             "failed to scale resource",
+	execute.StagePostScale:         "failed to run post-scaling hook",
+}
+
+// message tells a failure in one line. What a hook wrote to stderr stays in
+// the log: the API is open by default.
+func message(f autoscaler.Failure) string {
+	if f.Subject == "" {
+		return prefixes[f.Stage] + ": " + f.Message
+	}
+	return fmt.Sprintf("%s: %s (pod %s)", prefixes[f.Stage], f.Message, f.Subject)
+}
+
+func (h *handler) notFound(w http.ResponseWriter, r *http.Request) {
+	h.fail(w, http.StatusNotFound, fmt.Sprintf("Resource '%s' not found", r.URL.Path))
+}
+
+func (h *handler) methodNotAllowed(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Allow", h.allowed(r.URL.Path))
+	h.fail(w, http.StatusMethodNotAllowed, fmt.Sprintf("Method '%s' not allowed on resource '%s'", r.Method, r.URL.Path))
+}
+
+// allowed lists the methods a path has.
+func (h *handler) allowed(path string) string {
+	var methods []string
+	for _, method := range []string{http.MethodGet, http.MethodPost} {
+		if h.router.Match(chi.NewRouteContext(), method, path) {
+			methods = append(methods, method)
+		}
+	}
+	return strings.Join(methods, ", ")
+}

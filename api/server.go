@@ -1,0 +1,122 @@
+// Copyright The Custom Pod Autoscaler Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package api serves the REST API. It gathers and decides nothing itself: a
+// request is a trigger that is handed to the autoscaler, and the answer is
+// told from the Record that comes back.
+package api
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strconv"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/autoscaler"
+	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/config"
+)
+
+// Limits on a connection. There is none on writing an answer: it comes when
+// the run has ended, whose hooks have deadlines of their own.
+const (
+	readTimeout    = 10 * time.Second
+	idleTimeout    = 2 * time.Minute
+	maxHeaderBytes = 64 << 10
+)
+
+// drainTimeout is how long a stop waits for the requests under way: as long as
+// the run they wait for may go on, and the moment to write the answers.
+const drainTimeout = autoscaler.HookGrace + 300*time.Millisecond
+
+// Autoscaler is what the API asks.
+type Autoscaler interface {
+	Submit(ctx context.Context, trigger autoscaler.Trigger) (autoscaler.Record, error)
+}
+
+// Server serves the API.
+type Server struct {
+	server   *http.Server
+	listener net.Listener
+	secure   bool
+	log      *slog.Logger
+}
+
+// Listen opens the port and reads the certificate, so that a fault in either
+// shows before anything runs; Run then serves.
+func Listen(ctx context.Context, c config.API, a Autoscaler, log *slog.Logger) (*Server, error) {
+	server := &http.Server{
+		Handler:           newHandler(a, log),
+		ReadHeaderTimeout: readTimeout,
+		ReadTimeout:       readTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+	if c.UseHTTPS {
+		certificate, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("reading apiConfig.certFile %s and apiConfig.keyFile %s: %w", c.CertFile, c.KeyFile, err)
+		}
+		server.TLSConfig = &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12}
+	}
+	address := net.JoinHostPort(c.Host, strconv.Itoa(c.Port))
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("serving the REST API on apiConfig.host and apiConfig.port: %w", err)
+	}
+	return &Server{server: server, listener: listener, secure: c.UseHTTPS, log: log}, nil
+}
+
+// Addr is the address it listens on.
+func (s *Server) Addr() net.Addr { return s.listener.Addr() }
+
+// Run serves until the context ends; then it answers the requests under way
+// and returns nil, within 2 s. Call it once.
+func (s *Server) Run(ctx context.Context) error {
+	s.log.Info("Serving the REST API", "address", s.Addr().String(), "https", s.secure)
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		if err := s.serve(); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("serving the REST API: %w", err)
+		}
+		return nil
+	})
+	group.Go(func() error {
+		<-ctx.Done()
+		s.drain(context.WithoutCancel(ctx))
+		return nil
+	})
+	return group.Wait()
+}
+
+func (s *Server) serve() error {
+	if s.secure {
+		return s.server.ServeTLS(s.listener, "", "")
+	}
+	return s.server.Serve(s.listener)
+}
+
+// drain waits for the requests under way, then closes what is left. Shutdown
+// looks less and less often whether they are done, up to twice a second, which
+// is too coarse here: so it is asked anew.
+func (s *Server) drain(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, drainTimeout)
+	defer cancel()
+	for ctx.Err() == nil {
+		look, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
+		err := s.server.Shutdown(look)
+		cancel()
+		if err == nil {
+			return
+		}
+	}
+	s.log.Warn("Some REST requests were not answered before the stop")
+	_ = s.server.Close()
+}
