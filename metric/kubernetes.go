@@ -272,9 +272,9 @@ func (g *gathering) single(value int64, timestamp metav1.Time, target autoscalin
 		ready := countReady(pods)
 		m.Current.Value, m.ReadyPodCount = &value, &ready
 		return m, err
-	case autoscalingv2.UtilizationMetricType:
+	default:
+		return nil, fmt.Errorf("target.type is %q: write Value or AverageValue", target)
 	}
-	return nil, fmt.Errorf("target.type is %q: write Value or AverageValue", target)
 }
 
 // somePods are the target's pods, of which there must be some.
