@@ -1,0 +1,140 @@
+// Copyright The Custom Pod Autoscaler Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/viper"
+
+	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/config"
+)
+
+// What was wrong with how the program was called, and exits with 2.
+var (
+	errUsage  = errors.New("see --help")
+	errConfig = errors.New("the configuration cannot be used")
+)
+
+// newCommand is the command line: the root runs, the others look.
+func newCommand() *cobra.Command {
+	settings := viper.New()
+	root := &cobra.Command{
+		Use:   "custom-pod-autoscaler",
+		Short: "Scale a Kubernetes workload by your own logic",
+		Long: "Without a command it runs the autoscaler that the configuration file describes,\n" +
+			"until SIGTERM or SIGINT.",
+		Args:          noArguments,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			loaded, err := load(settings)
+			if err != nil {
+				return err
+			}
+			return run(cmd.Context(), loaded, settings.GetString("kubeconfig"), os.Stderr)
+		},
+	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w: %w", err, errUsage) })
+	root.PersistentFlags().String("config", config.DefaultPath, "the configuration file, YAML or JSON; also the environment variable "+config.PathVariable)
+	root.Flags().String("kubeconfig", "", "the kubeconfig to use instead of the pod's service account, KUBECONFIG or ~/.kube/config")
+	// Binding a flag that exists cannot fail.
+	_ = settings.BindPFlag("config", root.PersistentFlags().Lookup("config"))
+	_ = settings.BindPFlag("kubeconfig", root.Flags().Lookup("kubeconfig"))
+	_ = settings.BindEnv("config", config.PathVariable)
+	root.AddCommand(newValidateCommand(settings), newVersionCommand())
+	root.CompletionOptions.HiddenDefaultCmd = true
+	return root
+}
+
+func newValidateCommand(settings *viper.Viper) *cobra.Command {
+	var strict bool
+	command := &cobra.Command{
+		Use:   "validate [file]",
+		Short: "Check a configuration file, and the environment with it",
+		Long: "Prints every fault with its key, and every unknown key with the nearest known\n" +
+			"name. Exits with 2 if there is a fault, with --strict also for an unknown key.",
+		Args: atMostOneArgument,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 1 {
+				settings.Set("config", args[0])
+			}
+			loaded, err := load(settings)
+			for _, warning := range loaded.Warnings {
+				cmd.PrintErrln("warning: " + warning)
+			}
+			if err != nil {
+				return err
+			}
+			if strict && len(loaded.Warnings) > 0 {
+				return fmt.Errorf("%w: %s has warnings, and --strict was given", errConfig, settings.GetString("config"))
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "%s is valid\n", settings.GetString("config"))
+			return nil
+		},
+	}
+	command.Flags().BoolVar(&strict, "strict", false, "fail on unknown keys")
+	return command
+}
+
+func newVersionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Print the version",
+		Args:  noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), version)
+			return err
+		},
+	}
+}
+
+// load reads the configuration file and the environment.
+func load(settings *viper.Viper) (config.Loaded, error) {
+	loaded, err := config.Load(settings.GetString("config"), os.LookupEnv)
+	if err != nil {
+		return loaded, fmt.Errorf("%w: %w", errConfig, err)
+	}
+	return loaded, nil
+}
+
+func noArguments(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	var commands []string
+	for _, c := range cmd.Commands() {
+		commands = append(commands, c.Name())
+	}
+	known := ""
+	if len(commands) > 0 {
+		known = " (the commands are " + strings.Join(commands, ", ") + ")"
+	}
+	return fmt.Errorf("%q is no argument of %s%s: %w", args[0], cmd.CommandPath(), known, errUsage)
+}
+
+func atMostOneArgument(cmd *cobra.Command, args []string) error {
+	if len(args) > 1 {
+		return fmt.Errorf("%s takes one file: %w", cmd.CommandPath(), errUsage)
+	}
+	return nil
+}
+
+// newLog makes the process's logger. logVerbosity 0 is information, every step
+// above is four of slog's levels more.
+func newLog(c config.Process, to *os.File) *slog.Logger {
+	options := &slog.HandlerOptions{Level: slog.LevelInfo - slog.Level(4*min(c.LogVerbosity, maxVerbosity))}
+	if c.LogFormat == config.LogJSON {
+		return slog.New(slog.NewJSONHandler(to, options))
+	}
+	return slog.New(slog.NewTextHandler(to, options))
+}
+
+// maxVerbosity is the level at which everything is logged.
+const maxVerbosity = 10
