@@ -3,10 +3,15 @@
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 ENGINE ?= docker
 PLATFORMS ?= linux/amd64,linux/arm64
-REGISTRY ?=
+REGISTRY ?= custom-pod-autoscaler
 TAG ?= $(VERSION)
 VARIANTS ?=
+BASE ?=
+BASE_REGISTRY ?=
+PUSH ?=
+DIST ?= dist
 FUZZTIME ?= 20s
+comma := ,
 
 GO_BUILD = CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)'
 TOOL := go tool -modfile=go.tool.mod
@@ -86,9 +91,16 @@ bench: control-plane ## Measure a run on 200 pods: time, CPU, requests, memory, 
 demo: ## Watch an autoscaler at work for two minutes; KUBECONFIG=FILE on your own cluster.
 	go run ./test/cmd/demo $(DEMO_FLAGS)
 
+.PHONY: binaries
+binaries: ## Build DIST/OS/ARCHITECTURE/custom-pod-autoscaler for PLATFORMS.
+	for platform in $(subst $(comma), ,$(PLATFORMS)); do \
+		GOOS=$${platform%/*} GOARCH=$${platform#*/} $(GO_BUILD) -o '$(DIST)'/$$platform/custom-pod-autoscaler ./cmd/custom-pod-autoscaler || exit; \
+	done
+
 .PHONY: images
-images: ## Build the images; ENGINE=docker|buildah PLATFORMS REGISTRY TAG VARIANTS.
-	ENGINE='$(ENGINE)' PLATFORMS='$(PLATFORMS)' REGISTRY='$(REGISTRY)' TAG='$(TAG)' VERSION='$(VERSION)' images/build $(VARIANTS)
+images: binaries ## Build the images; images/build says with what variables.
+	@ENGINE='$(ENGINE)' PLATFORMS='$(PLATFORMS)' REGISTRY='$(REGISTRY)' TAG='$(TAG)' VERSION='$(VERSION)' \
+		BASE='$(BASE)' BASE_REGISTRY='$(BASE_REGISTRY)' PUSH='$(PUSH)' DIST='$(abspath $(DIST))' images/build $(VARIANTS)
 
 .PHONY: control-plane
 control-plane: ## Build the local control plane into .cache, once.
