@@ -40,8 +40,8 @@ const binariesModule = "test/cluster/binaries"
 // of kwok's configuration to where it lies.
 type Binaries map[string]string
 
-// artifact is one file of the cache: a program, or what a program prints.
-type artifact struct {
+// part is one file of the cache: a program, or what a program prints.
+type part struct {
 	name string
 	// module is where the version shown to the reader comes from.
 	module string
@@ -56,7 +56,7 @@ const (
 	kwokStages = "kwok-stages.yaml"
 )
 
-var artifacts = []artifact{
+var parts = []part{
 	{name: "etcd", module: "go.etcd.io/etcd/server/v3", pkg: "go.etcd.io/etcd/server/v3"},
 	{name: "kube-apiserver", module: "k8s.io/kubernetes", pkg: "k8s.io/kubernetes/cmd/kube-apiserver"},
 	{name: "kube-controller-manager", module: "k8s.io/kubernetes", pkg: "k8s.io/kubernetes/cmd/kube-controller-manager"},
@@ -138,7 +138,7 @@ func newBuilder(root string, progress io.Writer) (*builder, error) {
 	return b, nil
 }
 
-var requirement = regexp.MustCompile(`(?m)^\t([^\s]+) (v[^\s]+)(?: // indirect)?$`)
+var requirement = regexp.MustCompile(`(?m)^(?:require |\t)(\S+) (v\S+)`)
 
 // pinnedVersions reads the module versions that a go.mod requires.
 func pinnedVersions(goMod []byte) map[string]string {
@@ -170,14 +170,14 @@ func (b *builder) key() (string, error) {
 		if err != nil {
 			return "", fmt.Errorf("reading the pinned versions: %w", err)
 		}
-		fmt.Fprintf(sum, "%s %d\n%s", name, len(content), content)
+		_, _ = fmt.Fprintf(sum, "%s %d\n%s", name, len(content), content) // A hash takes everything.
 	}
-	fmt.Fprintln(sum, b.flags)
+	_, _ = fmt.Fprintln(sum, b.flags)
 	platform := runtime.GOOS + "-" + runtime.GOARCH
 	return b.versions["k8s.io/kubernetes"] + "-" + platform + "-" + hex.EncodeToString(sum.Sum(nil))[:12], nil
 }
 
-// build finds or builds every artifact, holding the cache's lock only where
+// build finds or builds every part, holding the cache's lock only where
 // something is missing.
 func (b *builder) build(ctx context.Context) (Binaries, error) {
 	binaries, missing := b.find()
@@ -188,11 +188,11 @@ func (b *builder) build(ctx context.Context) (Binaries, error) {
 		return nil, fmt.Errorf("building %s: the go command is not in PATH; install Go, or point %s at ready programs",
 			missing[0].name, AssetsVariable)
 	}
-	if err := os.MkdirAll(b.cache, 0o755); err != nil { //nolint:gosec // A cache of programs anybody may read and run.
+	if err := os.MkdirAll(b.cache, 0o755); err != nil {
 		return nil, fmt.Errorf("making the cache: %w", err)
 	}
 	unlock, err := lock(ctx, filepath.Join(b.cache, "lock"), func() {
-		fmt.Fprintln(b.progress, "waiting for another process that builds the control plane")
+		say(b.progress, "waiting for another process that builds the control plane")
 	})
 	if err != nil {
 		return nil, err
@@ -208,12 +208,13 @@ func (b *builder) build(ctx context.Context) (Binaries, error) {
 	return binaries, nil
 }
 
-// find returns the artifacts that exist and those that must be built.
-func (b *builder) find() (found Binaries, missing []artifact) {
+// find returns the parts that exist and those that must be built.
+func (b *builder) find() (found Binaries, missing []part) {
 	found = Binaries{}
-	for _, a := range artifacts {
+	for _, a := range parts {
 		for _, directory := range []string{os.Getenv(AssetsVariable), b.cache} {
 			file := filepath.Join(directory, a.name)
+			//nolint:gosec // The user says where the user's own programs are.
 			if info, err := os.Stat(file); directory != "" && err == nil && info.Mode().IsRegular() {
 				found[a.name] = file
 				break
@@ -226,12 +227,12 @@ func (b *builder) find() (found Binaries, missing []artifact) {
 	return found, missing
 }
 
-// buildOne writes one artifact beside its place and renames it, so that a file
+// buildOne writes one part beside its place and renames it, so that a file
 // under its final name is always whole.
-func (b *builder) buildOne(ctx context.Context, a artifact, position, total int) error {
+func (b *builder) buildOne(ctx context.Context, a part, position, total int) error {
 	start := time.Now()
 	title := fmt.Sprintf("%s %s (%d of %d)", a.name, b.versions[a.module], position, total)
-	fmt.Fprintln(b.progress, "building", title)
+	say(b.progress, "building %s", title)
 	stop := b.showElapsed(a.name, start)
 	partial := filepath.Join(b.cache, "."+a.name+".partial")
 	err := b.goCommand(ctx, a, partial)
@@ -242,19 +243,19 @@ func (b *builder) buildOne(ctx context.Context, a artifact, position, total int)
 	if err != nil {
 		return fmt.Errorf("building %s: %w", title, err)
 	}
-	fmt.Fprintf(b.progress, "built %s in %s\n", a.name, time.Since(start).Round(time.Second))
+	say(b.progress, "built %s in %s", a.name, time.Since(start).Round(time.Second))
 	return nil
 }
 
 // goCommand builds the program a into file, or runs it and keeps its output
 // there.
-func (b *builder) goCommand(ctx context.Context, a artifact, file string) error {
+func (b *builder) goCommand(ctx context.Context, a part, file string) error {
 	verb, rest := "build", []string{"-o", file, a.pkg}
 	if a.args != nil {
 		verb, rest = "run", append([]string{a.pkg}, a.args...)
 	}
 	arguments := slices.Concat([]string{verb, "-C", b.module}, b.flags, rest)
-	command := exec.CommandContext(ctx, "go", arguments...) //nolint:gosec // The arguments are the constants above.
+	command := exec.CommandContext(ctx, "go", arguments...)
 	// GOFLAGS and a workspace of the caller's must not change what is built
 	// under this key.
 	command.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off", "GOFLAGS=", "GOOS="+runtime.GOOS, "GOARCH="+runtime.GOARCH)
@@ -269,7 +270,7 @@ func (b *builder) goCommand(ctx context.Context, a artifact, file string) error 
 		return fmt.Errorf("go %s: %w: %s", verb, err, tail(messages.Bytes(), 4096))
 	}
 	if a.args != nil {
-		return os.WriteFile(file, output.Bytes(), 0o644) //nolint:gosec // Public configuration in a cache anybody may read.
+		return os.WriteFile(file, output.Bytes(), 0o644)
 	}
 	return nil
 }
@@ -285,7 +286,7 @@ func (b *builder) showElapsed(name string, start time.Time) (stop func()) {
 		for {
 			select {
 			case <-ticker.C:
-				fmt.Fprintf(b.progress, "  still building %s, %s\n", name, time.Since(start).Round(time.Second))
+				say(b.progress, "  still building %s, %s", name, time.Since(start).Round(time.Second))
 			case <-done:
 				return
 			}
@@ -297,23 +298,18 @@ func (b *builder) showElapsed(name string, start time.Time) (stop func()) {
 	}
 }
 
-// lock takes the lock of a file, which the system lets go when the process
-// ends however it ends. It calls waiting once if it has to wait.
+// lock takes the lock of a file and calls waiting once if it has to wait for
+// it. The lock ends with the process, however that ends.
 func lock(ctx context.Context, file string, waiting func()) (unlock func(), err error) {
-	f, err := os.OpenFile(file, os.O_CREATE|os.O_RDWR, 0o644) //nolint:gosec // An empty file.
-	if err != nil {
-		return nil, fmt.Errorf("locking the cache: %w", err)
-	}
 	ticker := time.NewTicker(200 * time.Millisecond)
 	defer ticker.Stop()
 	for {
-		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) //nolint:gosec // A file descriptor fits an int.
-		if err == nil {
-			return func() { _ = f.Close() }, nil
+		locked, err := tryLock(file)
+		if err != nil {
+			return nil, err
 		}
-		if !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) {
-			_ = f.Close()
-			return nil, fmt.Errorf("locking the cache: flock %s: %w", file, err)
+		if locked != nil {
+			return func() { _ = locked.Close() }, nil
 		}
 		if waiting != nil {
 			waiting()
@@ -322,10 +318,32 @@ func lock(ctx context.Context, file string, waiting func()) (unlock func(), err 
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
-			_ = f.Close()
-			return nil, fmt.Errorf("waiting for another process that builds the control plane: %w", context.Cause(ctx))
+			return nil, fmt.Errorf("waiting for the lock %s: %w", file, context.Cause(ctx))
 		}
 	}
+}
+
+// tryLock takes the lock of a file, which is held until the file is closed. It
+// returns nil if somebody else holds it.
+func tryLock(file string) (*os.File, error) {
+	f, err := os.OpenFile(file, os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return nil, fmt.Errorf("locking: %w", err)
+	}
+	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	if err == nil {
+		return f, nil
+	}
+	_ = f.Close()
+	if errors.Is(err, syscall.EWOULDBLOCK) || errors.Is(err, syscall.EINTR) {
+		return nil, nil
+	}
+	return nil, fmt.Errorf("locking %s: %w", file, err)
+}
+
+// say shows a line of progress. That nobody reads it stops nothing.
+func say(progress io.Writer, format string, arguments ...any) {
+	_, _ = fmt.Fprintf(progress, format+"\n", arguments...)
 }
 
 // tail returns the last lines of a text, at most limit bytes of them.

@@ -98,7 +98,7 @@ func Start(ctx context.Context, options Options) (*Cluster, error) {
 		if attempt == startAttempts || !portTaken(err) {
 			return nil, fmt.Errorf("starting the control plane: %w", err)
 		}
-		fmt.Fprintln(options.Progress, "another process took a port of the control plane; starting it again")
+		say(options.Progress, "another process took a port of the control plane; starting it again")
 	}
 }
 
@@ -131,7 +131,7 @@ func (c *Cluster) start(ctx context.Context) error {
 	if err := rest.Wait(); err != nil {
 		return err
 	}
-	fmt.Fprintf(c.options.Progress, "the control plane at %s is ready after %.1fs\n", c.config.Host, time.Since(began).Seconds())
+	say(c.options.Progress, "the control plane at %s is ready after %.1fs", c.config.Host, time.Since(began).Seconds())
 	return nil
 }
 

@@ -70,7 +70,8 @@ func TestAllProgramsRun(t *testing.T) {
 }
 
 func TestForTestSharesOne(t *testing.T) {
-	if ForTest(t) != ForTest(t) {
+	first, second := ForTest(t), ForTest(t)
+	if first != second {
 		t.Error("two calls gave two control planes")
 	}
 }
@@ -169,20 +170,22 @@ func TestServiceAccountMayDoWhatItsRoleAllows(t *testing.T) {
 		TLSClientConfig: rest.TLSClientConfig{CAFile: c.CAFile()},
 	}
 	for _, config := range []*rest.Config{fromFile, asInPod} {
-		if err := listPods(t, config, namespace); !apierrors.IsForbidden(err) {
+		if err := listPods(t.Context(), t, config, namespace); !apierrors.IsForbidden(err) {
 			t.Errorf("listing pods without a role ended with %v", err)
 		}
 	}
 	allowPods(t, c, namespace, "autoscaler")
 	for _, config := range []*rest.Config{fromFile, asInPod} {
-		err := c.wait(t.Context(), "the role to count", func(context.Context) error { return listPods(t, config, namespace) })
+		err := c.wait(t.Context(), "the role to count", func(ctx context.Context) error {
+			return listPods(ctx, t, config, namespace)
+		})
 		if err != nil {
 			t.Error(err)
 		}
 	}
 }
 
-func listPods(t *testing.T, config *rest.Config, namespace string) error {
+func listPods(ctx context.Context, t *testing.T, config *rest.Config, namespace string) error {
 	t.Helper()
 	httpClient, err := rest.HTTPClientFor(config)
 	if err != nil {
@@ -193,7 +196,7 @@ func listPods(t *testing.T, config *rest.Config, namespace string) error {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = client.CoreV1().Pods(namespace).List(t.Context(), metav1.ListOptions{})
+	_, err = client.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{})
 	return err
 }
 
@@ -307,7 +310,11 @@ func TestStopLeavesNothing(t *testing.T) {
 
 func TestNothingOutlivesAKilledTest(t *testing.T) {
 	t.Parallel()
-	command := exec.CommandContext(t.Context(), os.Args[0])
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	command := exec.CommandContext(t.Context(), self)
 	command.Env = append(os.Environ(), victimVariable+"=1")
 	command.Stderr = os.Stderr
 	// Held open until the end, so that the victim waits.

@@ -66,61 +66,62 @@ func stopShared() {
 // starting it, and building it on a new machine, for the first that asks. The
 // test fails when that fails. The package's TestMain must call Main or Run. A
 // test of faults that would disturb others starts its own with Start.
-func ForTest(t testing.TB) *Cluster {
-	t.Helper()
+func ForTest(tb testing.TB) *Cluster {
+	tb.Helper()
 	shared.mutex.Lock()
 	defer shared.mutex.Unlock()
 	if !shared.open {
-		t.Fatal("this package's TestMain does not call cluster.Main, which would stop the control plane")
+		tb.Fatal("this package's TestMain does not call cluster.Main, which would stop the control plane")
 	}
 	if shared.cluster == nil && shared.err == nil {
-		ctx, cancel := withinDeadline(t)
+		ctx, cancel := withinDeadline(tb)
 		defer cancel()
 		shared.cluster, shared.err = Start(ctx, Options{Progress: os.Stderr})
 	}
 	if shared.err != nil {
-		t.Fatal(shared.err)
+		tb.Fatal(shared.err)
 	}
 	return shared.cluster
 }
 
 // withinDeadline returns the context of a test that ends shortly before `go
 // test` gives up on the package, so that a start that is too slow says so.
-func withinDeadline(t testing.TB) (context.Context, context.CancelFunc) {
-	if limited, ok := t.(interface{ Deadline() (time.Time, bool) }); ok {
+func withinDeadline(tb testing.TB) (context.Context, context.CancelFunc) {
+	tb.Helper()
+	if limited, ok := tb.(interface{ Deadline() (time.Time, bool) }); ok {
 		if deadline, ok := limited.Deadline(); ok {
-			return context.WithDeadlineCause(t.Context(), deadline.Add(-15*time.Second), errors.New("the tests' deadline (go test -timeout) is near"))
+			return context.WithDeadlineCause(tb.Context(), deadline.Add(-15*time.Second), errors.New("the tests' deadline (go test -timeout) is near"))
 		}
 	}
-	return context.WithCancel(t.Context())
+	return context.WithCancel(tb.Context())
 }
 
 var notInNames = regexp.MustCompile(`[^a-z0-9]+`)
 
 // Namespace creates a namespace for a test, named after it, and deletes it when
 // the test ends.
-func (c *Cluster) Namespace(t testing.TB) string {
-	t.Helper()
-	name := strings.Trim(notInNames.ReplaceAllString(strings.ToLower(t.Name()), "-"), "-")
+func (c *Cluster) Namespace(tb testing.TB) string {
+	tb.Helper()
+	name := strings.Trim(notInNames.ReplaceAllString(strings.ToLower(tb.Name()), "-"), "-")
 	namespaces := c.client.CoreV1().Namespaces()
-	created, err := namespaces.Create(t.Context(), &corev1.Namespace{
+	created, err := namespaces.Create(tb.Context(), &corev1.Namespace{
 		ObjectMeta: metav1.ObjectMeta{GenerateName: fmt.Sprintf("%.40s-", name)},
 	}, metav1.CreateOptions{})
 	if err != nil {
-		t.Fatalf("creating the namespace of the test: %v", err)
+		tb.Fatalf("creating the namespace of the test: %v", err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		// The test's own context has ended by now.
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 30*time.Second)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(tb.Context()), 30*time.Second)
 		defer cancel()
 		if err := namespaces.Delete(ctx, created.Name, metav1.DeleteOptions{}); err != nil {
-			t.Errorf("deleting the namespace of the test: %v", err)
+			tb.Errorf("deleting the namespace of the test: %v", err)
 		}
 	})
-	if err := c.wait(t.Context(), "the service account of the namespace "+created.Name, func(ctx context.Context) error {
+	if err := c.wait(tb.Context(), "the service account of the namespace "+created.Name, func(ctx context.Context) error {
 		return c.namespaceReady(ctx, created.Name)
 	}); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return created.Name
 }
