@@ -5,10 +5,12 @@ package config
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"math"
 	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -48,11 +50,11 @@ func (d *decoder) value(key string, node any, into reflect.Value) {
 		}
 		return
 	}
-	if leaf, ok := into.Addr().Interface().(json.Unmarshaler); ok {
+	if leaf, ok := reflect.TypeAssert[json.Unmarshaler](into.Addr()); ok {
 		d.leaf(key, node, leaf)
 		return
 	}
-	switch into.Kind() { //nolint:exhaustive // The configuration has no other kinds, as a test makes sure.
+	switch into.Kind() {
 	case reflect.Pointer:
 		if into.IsNil() {
 			into.Set(reflect.New(into.Type().Elem()))
@@ -164,40 +166,62 @@ func (d *decoder) boolean(key string, node any, into reflect.Value) {
 		into.SetBool(value)
 		return
 	}
-	d.fault(key, "must be true or false, got %s", describe(node))
+	hint := ""
+	if node == "true" || node == "false" {
+		hint = withoutQuotes
+	}
+	d.fault(key, "must be true or false, got %s%s", describe(node), hint)
 }
 
 // integer decodes a whole number, also one written as 5000.0 or 5e3.
 func (d *decoder) integer(key string, node any, into reflect.Value) {
-	number, ok := node.(json.Number)
-	if !ok {
-		d.fault(key, "must be a whole number%s, got %s", unit(into.Type()), describe(node))
-		return
-	}
-	value, err := strconv.ParseInt(number.String(), 10, 64)
-	if err != nil {
-		float, err := number.Float64()
-		switch {
-		case err == nil && float != math.Trunc(float):
-			d.fault(key, "must be a whole number%s, got %s", unit(into.Type()), describe(node))
-			return
-		case err != nil || float < -1<<63 || float >= 1<<63:
-			d.fault(key, "must be a smaller number%s, got %s", unit(into.Type()), describe(node))
-			return
+	hint := ""
+	if text, ok := node.(string); ok {
+		if _, err := strconv.ParseInt(text, 10, 64); err == nil {
+			hint = withoutQuotes
 		}
-		value = int64(float)
 	}
-	if into.OverflowInt(value) {
-		d.fault(key, "must be a smaller number%s, got %s", unit(into.Type()), describe(node))
-		return
+	number, ok := node.(json.Number)
+	value, whole, fits := wholeNumber(number)
+	switch {
+	case !ok || !whole:
+		d.fault(key, "must be a whole number%s, got %s%s", unit(into.Type()), describe(node), hint)
+	case !fits || into.OverflowInt(value):
+		most := int64(math.MaxInt64) >> (64 - into.Type().Bits())
+		d.fault(key, "must be from %d to %d, got %s", -most-1, most, describe(node))
+	default:
+		into.SetInt(value)
 	}
-	into.SetInt(value)
 }
+
+// withoutQuotes is the remedy for a value that would be right if it were no
+// text.
+const withoutQuotes = ": write it without quotes"
+
+// wholeNumber is a number's value, whether it is a whole number, and whether
+// it fits into 64 bits.
+func wholeNumber(number json.Number) (value int64, whole, fits bool) {
+	value, err := strconv.ParseInt(number.String(), 10, 64)
+	if err == nil {
+		return value, true, true
+	}
+	float, err := number.Float64()
+	if err != nil || float < -1<<63 || float >= 1<<63 {
+		return 0, true, false
+	}
+	return int64(float), float == math.Trunc(float), true
+}
+
+// vastExponent is one that resource.Quantity would spend hours and gigabytes on.
+var vastExponent = regexp.MustCompile(`[eE][+-]?\d{3}`)
 
 // leaf decodes a value of a type that has its own notation, such as a
 // quantity.
 func (d *decoder) leaf(key string, node any, into json.Unmarshaler) {
 	raw, err := json.Marshal(node)
+	if err == nil && (len(raw) > maxShown || vastExponent.Match(raw)) {
+		err = errors.New("the number is too large or too precise")
+	}
 	if err == nil {
 		err = into.UnmarshalJSON(raw)
 	}
@@ -225,9 +249,6 @@ func describe(node any) string {
 	case []any:
 		return "a list"
 	case string:
-		if _, err := strconv.ParseFloat(node, 64); err == nil || node == "true" || node == "false" {
-			return "the text " + strconv.Quote(shorten(node)) + ": write it without quotes"
-		}
 		return "the text " + strconv.Quote(shorten(node))
 	case json.Number:
 		return shorten(node.String())

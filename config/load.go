@@ -52,7 +52,7 @@ func Load(path string, lookupEnv func(string) (string, bool)) (Loaded, error) {
 }
 
 func read(path string) ([]byte, error) {
-	file, err := os.Open(path) //nolint:gosec // The path is the user's own.
+	file, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w: put it there, or name another with --config or the environment variable %s", err, PathVariable)
 	}
@@ -156,9 +156,13 @@ func (d *decoder) forget(key string) {
 	d.faults = kept
 }
 
-// complete fills in what a method leaves out, which has no place in Default.
-func (a *Autoscaler) complete() {
-	for _, hook := range a.hooks() {
+// complete fills in what blocks leave out, which has no place in Default, and
+// takes the brackets off an IPv6 address to listen on.
+func (c *Config) complete() {
+	if address, ok := strings.CutPrefix(c.APIConfig.Host, "["); ok {
+		c.APIConfig.Host = strings.TrimSuffix(address, "]")
+	}
+	for _, hook := range c.hooks() {
 		method := hook.method
 		if method == nil {
 			continue

@@ -5,6 +5,7 @@ package config_test
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -185,5 +186,186 @@ interval: "abc"
 	}
 	if text := err.Error(); !strings.Contains(text, "config.yaml: the configuration is invalid:\n  evaluate: is required") {
 		t.Errorf("the message does not begin with the file and the first fault:\n%s", text)
+	}
+}
+
+func TestLoadTakesTheFirstDocument(t *testing.T) {
+	tests := map[string]string{
+		"YAML":                              required + "interval: 500",
+		"a second document":                 required + "interval: 500\n---\ninterval: 900",
+		"a second document that is broken":  required + "interval: 500\n---\ninterval: [",
+		"a marker before it":                "---\n" + required + "interval: 500\n---\ninterval: 900",
+		"a comment and a marker before it":  "# The first.\n---\n" + required + "interval: 500\n---\n{}",
+		"an end marker":                     required + "interval: 500\n...\nnothing of interest",
+		"a byte order mark":                 "\ufeff" + strings.TrimSpace(required) + "\ninterval: 500",
+		"keys in any case":                  strings.Replace(required, "apiVersion", "APIVERSION", 1) + "INTERVAL: 500",
+		"a number with a zero fraction":     required + "interval: 500.0",
+		"a number with an exponent":         required + "interval: 5e2",
+		"a number with an underscore":       required + "interval: 5_00",
+		"an alias and a merge":              required + "<<: &more\n  interval: 500",
+		"Windows line ends":                 strings.ReplaceAll(required, "\n", "\r\n") + "interval: 500",
+		"flow YAML":                         "{" + strings.Join(strings.Split(strings.TrimSpace(required), "\n"), ",\n") + ", interval: 500}",
+		"JSON":                              requiredJSON(`"interval": 500`),
+		"JSON with text behind it":          requiredJSON(`"interval": 500`) + ` {"interval": 900}`,
+		"JSON indented with tabs":           "\n" + requiredJSON("\n\t\t\"interval\":\t500"),
+		"JSON with a trailing comma (YAML)": requiredJSON(`"interval": 500,`),
+	}
+	want := with(func(c *config.Config) { c.Interval = 500 })
+	for name, file := range tests {
+		t.Run(name, func(t *testing.T) {
+			loaded, err := load(t, file, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(want, loaded.Config); diff != "" {
+				t.Errorf("unexpected configuration (-want +got):\n%s", diff)
+			}
+			if len(loaded.Warnings) > 0 {
+				t.Errorf("unexpected warnings: %q", loaded.Warnings)
+			}
+		})
+	}
+}
+
+// requiredJSON is required as JSON, with one more member.
+func requiredJSON(member string) string {
+	return `{"scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"},
+"metric": {"type": "shell", "shell": {"entrypoint": "metric"}},
+"evaluate": {"type": "shell", "shell": {"entrypoint": "evaluate"}},
+` + member + "}"
+}
+
+func TestLoadRefusesAFileItCannotRead(t *testing.T) {
+	folder := t.TempDir()
+	tests := map[string]struct {
+		file string
+		want string
+	}{
+		"empty":           {file: "", want: "is empty: it must at least say {}"},
+		"white space":     {file: " \n\n", want: "is empty: it must at least say {}"},
+		"too large":       {file: "# " + strings.Repeat("x", config.MaxFileBytes), want: "is larger than 1048576 bytes"},
+		"a list":          {file: "- interval: 5", want: `must hold a mapping of keys to values, such as "interval: 15000"; it holds a list`},
+		"a word":          {file: "interval", want: "it holds text"},
+		"tabs":            {file: "metric:\n\ttype: shell", want: "line 2: found character that cannot start any token: indent with spaces, not with tabs"},
+		"broken YAML":     {file: "interval: 5\nmetric: [}\nmaxReplicas: 5", want: "line 2: did not find expected node content"},
+		"broken JSON":     {file: "{\n\"interval\": 5\n\"startTime\": 5\n}", want: "line 3: did not find expected ',' or '}'"},
+		"a wrong indent":  {file: "metric:\n  type: shell\n timeout: 5", want: "line 3: did not find expected key"},
+		"the first line":  {file: "interval: 5: 6", want: "line 1: mapping values are not allowed in this context"},
+		"a null key":      {file: "~: 5", want: "a key is null or not a word: keys must be text"},
+		"not UTF-8":       {file: "namespace: \"\xff\"", want: "yaml: invalid leading UTF-8 octet"},
+		"not a number":    {file: "interval: .nan", want: "a value is NaN: numbers must be finite"},
+		"unknown alias":   {file: "interval: *other", want: "yaml: unknown anchor 'other' referenced"},
+		"a bomb of alias": {file: bomb(), want: "yaml: document contains excessive aliasing"},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(folder, "config.yaml")
+			if err := os.WriteFile(path, []byte(test.file), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			_, err := config.Load(path, environment{}.lookup)
+			if err == nil || !strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(), path) {
+				t.Errorf("got the error %v, want %s and %q in it", err, path, test.want)
+			}
+		})
+	}
+}
+
+// bomb is the billion laughs in YAML.
+func bomb() string {
+	var text strings.Builder
+	text.WriteString("a0: &a0 [x, x, x, x, x, x, x, x, x]\n")
+	for i := range 8 {
+		last := fmt.Sprintf("*a%d", i)
+		fmt.Fprintf(&text, "a%d: &a%d [%s%s]\n", i+1, i+1, strings.Repeat(last+", ", 8), last)
+	}
+	return text.String()
+}
+
+func TestLoadSaysWhereAMissingFileShouldBe(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "absent.yaml")
+	_, err := config.Load(path, environment{}.lookup)
+	want := "reading the configuration file: open " + path +
+		": no such file or directory: put it there, or name another with --config or the environment variable configPath"
+	if err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+	if !errors.Is(err, os.ErrNotExist) {
+		t.Error("the error does not wrap os.ErrNotExist")
+	}
+}
+
+func TestLoadWarns(t *testing.T) {
+	const known = required + "apiConfig: {port: 5000}\n"
+	tests := []struct {
+		name string
+		file string
+		env  environment
+		want []string
+	}{
+		{name: "unknown key", file: required + "minReplica: 5", want: []string{"minReplica: unknown key, ignored; did you mean minReplicas?"}},
+		{name: "other case", file: required + "MINREPLICA: 5", want: []string{"MINREPLICA: unknown key, ignored; did you mean minReplicas?"}},
+		{name: "swapped letters", file: required + "intreval: 5", want: []string{"intreval: unknown key, ignored; did you mean interval?"}},
+		{name: "nothing near", file: required + "colour: red", want: []string{"colour: unknown key, ignored"}},
+		{name: "a strange key", file: required + `"a b\n": 1`, want: []string{`"a b\n": unknown key, ignored`}},
+		{name: "a long key", file: required + `"` + strings.Repeat("k", 100) + `": 1`, want: []string{`"` + strings.Repeat("k", 64) + `...": unknown key, ignored`}},
+		{
+			name: "within a method", file: strings.Replace(required, "entrypoint: metric", "entrypoint: metric, args: [a]", 1),
+			want: []string{"metric.shell.args: unknown key, ignored"},
+		},
+		{
+			name: "within a metric spec",
+			file: required + "kubernetesMetricSpecs:\n- type: Resource\n  resource: {name: cpu, target: {type: Utilization, averageUtilisation: 5}}",
+			want: []string{"kubernetesMetricSpecs[0].resource.target.averageUtilisation: unknown key, ignored; did you mean averageUtilization?"},
+		},
+		{
+			name: "in the environment", file: known, env: environment{"apiConfig": "{enable: true}"},
+			want: []string{"apiConfig.enable: unknown key, ignored; did you mean enabled? (in the environment)"},
+		},
+		{name: "repeated", file: required + "interval: 4\ninterval: 5", want: []string{`line 6: key "interval" already set in map; the last one counts`}},
+		{name: "overriding what was merged is no repetition", file: required + "<<: {interval: 4}\ninterval: 5"},
+		{name: "repeated in JSON", file: requiredJSON("\"interval\": 4,\n\"interval\": 5"), want: []string{`line 5: key "interval" already set in map; the last one counts`}},
+		{name: "repeated in another case", file: required + "interval: 5\nINTERVAL: 4", want: []string{"interval: given again, in another case, as INTERVAL; this one counts"}},
+		{
+			name: "the user's own keys are none of ours",
+			file: required + `
+preMetric: {type: http, http: {method: GET, url: "http://a", successCodes: [200], parameterMode: body, headers: {X-Token: a, x-token: b}}}
+kubernetesMetricSpecs:
+- type: External
+  external: {metric: {name: queue, selector: {matchLabels: {App: a, app: b, minReplica: c}}}, target: {type: Value}}`,
+		},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			loaded, err := load(t, test.file, test.env)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(test.want, loaded.Warnings); diff != "" {
+				t.Errorf("unexpected warnings (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestWarningsComeWithFaults(t *testing.T) {
+	loaded, err := load(t, "minReplica: 5", nil)
+	if err == nil || len(loaded.Warnings) != 1 {
+		t.Errorf("got %q and the error %v, want a warning beside the faults", loaded.Warnings, err)
+	}
+}
+
+func TestTheLastOfRepeatedKeysCounts(t *testing.T) {
+	for name, file := range map[string]string{
+		"YAML":            required + "interval: 4\ninterval: 5",
+		"JSON":            requiredJSON(`"interval": 4, "interval": 5`),
+		"in another case": required + "interval: 5\nINTERVAL: 4",
+	} {
+		t.Run(name, func(t *testing.T) {
+			loaded, err := load(t, file, nil)
+			if err != nil || loaded.Config.Interval != 5 {
+				t.Errorf("got the interval %d and the error %v, want 5", loaded.Config.Interval, err)
+			}
+		})
 	}
 }

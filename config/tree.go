@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -53,6 +54,11 @@ func parseJSON(data []byte) (tree any, size int64, ok bool) {
 var repeatedLine = regexp.MustCompile(`line \d+: key .* already set in map`)
 
 func repeatedKeys(document []byte) []string {
+	// The parser also complains of a key that overrides a merged one, which is
+	// what merging is for.
+	if bytes.Contains(document, []byte("<<")) {
+		return nil
+	}
 	_, err := yaml.YAMLToJSONStrict(document)
 	if err == nil {
 		return nil
@@ -60,14 +66,34 @@ func repeatedKeys(document []byte) []string {
 	return repeatedLine.FindAllString(err.Error(), -1)
 }
 
-// explain adds the remedy to errors of YAML's parser that do not suggest it.
+// explain puts right which line an error of YAML's parser names, and adds the
+// remedy where the error does not suggest it.
 func explain(err error, data []byte) error {
 	var notFinite *json.UnsupportedValueError
+	message := err.Error()
 	switch {
 	case errors.As(err, &notFinite):
 		return fmt.Errorf("a value is %s: numbers must be finite", notFinite.Str)
-	case strings.Contains(err.Error(), "cannot start any token") && bytes.ContainsRune(data, '\t'):
-		return fmt.Errorf("%w: indent with spaces, not with tabs", err)
+	case strings.HasPrefix(message, "unsupported map key"):
+		return errors.New("a key is null or not a word: keys must be text")
+	case strings.Contains(message, "cannot start any token") && bytes.ContainsRune(data, '\t'):
+		message += ": indent with spaces, not with tabs"
 	}
-	return err
+	return errors.New(rightLine(message))
+}
+
+// parserLine is how YAML's parser begins an error. It leaves out the line when
+// it is the first, and counts from 0 where it did not find what it expected.
+var parserLine = regexp.MustCompile(`^yaml: (?:line (\d+): )?(did not find expected|found |mapping values )`)
+
+func rightLine(message string) string {
+	found := parserLine.FindStringSubmatch(message)
+	if found == nil {
+		return message
+	}
+	line, _ := strconv.Atoi(found[1])
+	if found[1] == "" || strings.HasPrefix(found[2], "did not") {
+		line++
+	}
+	return fmt.Sprintf("line %d: %s%s", line, found[2], message[len(found[0]):])
 }

@@ -1,0 +1,322 @@
+// Copyright The Custom Pod Autoscaler Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package config_test
+
+import (
+	"errors"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/config"
+)
+
+// everything is a configuration that uses every key, one by one.
+const everything = `
+scaleTargetRef:
+  apiVersion: argoproj.io/v1alpha1
+  kind: rollout
+  name: web.example
+namespace: shop
+metric:
+  type: http
+  timeout: 2500
+  http:
+    method: POST
+    url: https://metrics.example:8443/value?of=web
+    headers: {X-Team: shop, x-count: 5, x-on: yes}
+    successCodes: [200, 202]
+    parameterMode: query
+    caCert: /ca.pem
+    clientCert: /client.pem
+    clientKey: /client-key.pem
+evaluate:
+  type: shell
+  timeout: 100
+  shell:
+    entrypoint: python
+    command: [/evaluate.py, -n, 5, 1.5, true, null, ""]
+    logStderr: true
+preMetric: &hook {type: shell, timeout: 1, shell: {entrypoint: hook}}
+postMetric: *hook
+preEvaluate: *hook
+postEvaluate: *hook
+preScale: *hook
+postScale: {<<: *hook, timeout: 2}
+interval: 10000
+startTime: 60000
+runMode: per-resource
+minReplicas: 0
+maxReplicas: 2147483647
+downscaleStabilization: 300
+kubernetesMetricSpecs:
+- type: Resource
+  resource: {name: cpu, target: {type: Utilization, averageUtilization: 50}}
+- type: ContainerResource
+  containerResource: {name: memory, container: app, target: {type: AverageValue, averageValue: 10Mi}}
+- type: Pods
+  pods:
+    metric: {name: hits, selector: {matchLabels: {App: a}, matchExpressions: [{key: tier, operator: In, values: [x, z]}]}}
+    target: {type: AverageValue, averageValue: 100}
+- type: Object
+  object:
+    describedObject: {kind: Service, name: web}
+    metric: {name: hits}
+    target: {type: Value, value: 0.5}
+- type: External
+  external: {metric: {name: queue}, target: {type: Value}}
+requireKubernetesMetrics: true
+initialReadinessDelay: 10
+cpuInitializationPeriod: 20
+maxOutputBytes: 1024
+logVerbosity: 3
+logFormat: json
+apiConfig: {enabled: true, useHTTPS: true, port: 8443, host: "[::1]", certFile: /cert.pem, keyFile: /key.pem}
+`
+
+func TestLoadDecodesEveryKey(t *testing.T) {
+	hook := func(timeout config.Milliseconds) *config.Method {
+		return &config.Method{Type: config.MethodShell, Timeout: timeout, Shell: &config.Shell{Entrypoint: "hook"}}
+	}
+	want := config.Config{
+		Process: config.Process{
+			APIConfig: config.API{
+				Enabled: true, UseHTTPS: true, Port: 8443, Host: "::1", CertFile: "/cert.pem", KeyFile: "/key.pem",
+			},
+			LogVerbosity: 3,
+			LogFormat:    config.LogJSON,
+		},
+		Autoscaler: config.Autoscaler{
+			ScaleTargetRef: autoscalingv2.CrossVersionObjectReference{
+				APIVersion: "argoproj.io/v1alpha1", Kind: "rollout", Name: "web.example",
+			},
+			Namespace: "shop",
+			Metric: &config.Method{Type: config.MethodHTTP, Timeout: 2500, HTTP: &config.HTTP{
+				Method: "POST", URL: "https://metrics.example:8443/value?of=web",
+				Headers:      map[string]string{"X-Team": "shop", "x-count": "5", "x-on": "true"},
+				SuccessCodes: []int{200, 202}, ParameterMode: config.ParameterQuery,
+				CACert: "/ca.pem", ClientCert: "/client.pem", ClientKey: "/client-key.pem",
+			}},
+			Evaluate: &config.Method{Type: config.MethodShell, Timeout: 100, Shell: &config.Shell{
+				Entrypoint: "python", Command: []string{"/evaluate.py", "-n", "5", "1.5", "true", "", ""}, LogStderr: true,
+			}},
+			PreMetric: hook(1), PostMetric: hook(1), PreEvaluate: hook(1),
+			PostEvaluate: hook(1), PreScale: hook(1), PostScale: hook(2),
+			Interval: 10000, StartTime: 60000, RunMode: config.PerResource,
+			MinReplicas: 0, MaxReplicas: 2147483647, DownscaleStabilization: 300,
+			KubernetesMetricSpecs:    everySpec(),
+			RequireKubernetesMetrics: true,
+			InitialReadinessDelay:    10, CPUInitializationPeriod: 20,
+			MaxOutputBytes: 1024,
+		},
+	}
+	loaded, err := load(t, everything, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, loaded.Config); diff != "" {
+		t.Errorf("unexpected configuration (-want +got):\n%s", diff)
+	}
+	if len(loaded.Warnings) > 0 {
+		t.Errorf("unexpected warnings: %q", loaded.Warnings)
+	}
+	if got := loaded.Config.Interval.Duration(); got != 10*time.Second {
+		t.Errorf("the interval is %s, want 10s", got)
+	}
+	if got := loaded.Config.DownscaleStabilization.Duration(); got != 5*time.Minute {
+		t.Errorf("the window is %s, want 5m", got)
+	}
+}
+
+func everySpec() []autoscalingv2.MetricSpec {
+	return []autoscalingv2.MetricSpec{
+		{Type: autoscalingv2.ResourceMetricSourceType, Resource: &autoscalingv2.ResourceMetricSource{
+			Name:   corev1.ResourceCPU,
+			Target: autoscalingv2.MetricTarget{Type: autoscalingv2.UtilizationMetricType, AverageUtilization: new(int32(50))},
+		}},
+		{Type: autoscalingv2.ContainerResourceMetricSourceType, ContainerResource: &autoscalingv2.ContainerResourceMetricSource{
+			Name: corev1.ResourceMemory, Container: "app",
+			Target: autoscalingv2.MetricTarget{Type: autoscalingv2.AverageValueMetricType, AverageValue: new(resource.MustParse("10Mi"))},
+		}},
+		{Type: autoscalingv2.PodsMetricSourceType, Pods: &autoscalingv2.PodsMetricSource{
+			Metric: autoscalingv2.MetricIdentifier{Name: "hits", Selector: &metav1.LabelSelector{
+				MatchLabels:      map[string]string{"App": "a"},
+				MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "tier", Operator: metav1.LabelSelectorOpIn, Values: []string{"x", "z"}}},
+			}},
+			Target: autoscalingv2.MetricTarget{Type: autoscalingv2.AverageValueMetricType, AverageValue: new(resource.MustParse("100"))},
+		}},
+		{Type: autoscalingv2.ObjectMetricSourceType, Object: &autoscalingv2.ObjectMetricSource{
+			DescribedObject: autoscalingv2.CrossVersionObjectReference{Kind: "Service", Name: "web"},
+			Metric:          autoscalingv2.MetricIdentifier{Name: "hits"},
+			Target:          autoscalingv2.MetricTarget{Type: autoscalingv2.ValueMetricType, Value: new(resource.MustParse("0.5"))},
+		}},
+		{Type: autoscalingv2.ExternalMetricSourceType, External: &autoscalingv2.ExternalMetricSource{
+			Metric: autoscalingv2.MetricIdentifier{Name: "queue"},
+			Target: autoscalingv2.MetricTarget{Type: autoscalingv2.ValueMetricType},
+		}},
+	}
+}
+
+func TestLoadReportsValuesOfTheWrongType(t *testing.T) {
+	const spec = "kubernetesMetricSpecs: [{type: Pods, pods: {metric: {name: a}, target: {type: AverageValue, averageValue: "
+	tests := []struct {
+		file string
+		env  environment
+		want []string
+	}{
+		{file: `interval: "abc"`, want: []string{`interval: must be a whole number of milliseconds, got the text "abc"`}},
+		{file: `interval: "5000"`, want: []string{`interval: must be a whole number of milliseconds, got the text "5000": write it without quotes`}},
+		{file: `interval: 1.5`, want: []string{`interval: must be a whole number of milliseconds, got 1.5`}},
+		{file: `interval: [5]`, want: []string{`interval: must be a whole number of milliseconds, got a list`}},
+		{file: `interval: {ms: 5}`, want: []string{`interval: must be a whole number of milliseconds, got a mapping`}},
+		{file: `interval: true`, want: []string{`interval: must be a whole number of milliseconds, got true`}},
+		{file: `interval: 1e30`, want: []string{`interval: must be from -9223372036854775808 to 9223372036854775807, got 1e+30`}},
+		{file: `interval: 9223372036854775808`, want: []string{`interval: must be from -9223372036854775808 to 9223372036854775807, got 9223372036854775808`}},
+		{file: `downscaleStabilization: 5m`, want: []string{`downscaleStabilization: must be a whole number of seconds, got the text "5m"`}},
+		{file: `minReplicas: 2147483648`, want: []string{`minReplicas: must be from -2147483648 to 2147483647, got 2147483648`}},
+		{file: `maxReplicas: 2147483648`, want: []string{`maxReplicas: must be from -2147483648 to 2147483647, got 2147483648`}},
+		{file: "minReplicas: 20\nmaxReplicas: many", want: []string{`maxReplicas: must be a whole number, got the text "many"`}},
+		{file: `requireKubernetesMetrics: 1`, want: []string{`requireKubernetesMetrics: must be true or false, got 1`}},
+		{file: `requireKubernetesMetrics: "true"`, want: []string{`requireKubernetesMetrics: must be true or false, got the text "true": write it without quotes`}},
+		{file: `namespace: [a]`, want: []string{`namespace: must be text, got a list`}},
+		{file: `namespace: !!binary //8=`, want: []string{`namespace: must be UTF-8 text`}},
+		{file: `apiConfig: yes`, want: []string{`apiConfig: must be a mapping of keys to values, got true or false`}},
+		{file: `scaleTargetRef: deployment/web`, want: []string{`scaleTargetRef: must be a mapping of keys to values, got text`}},
+		{file: `metric: metric.py`, want: []string{`metric: must be a mapping of keys to values, got text`}},
+		{file: `metric: {type: shell, shell: metric.py}`, want: []string{`metric.shell: must be a mapping of keys to values, got text`}},
+		{
+			file: `metric: {type: shell, timeout: 5s, shell: {entrypoint: [a], command: a b, logStderr: maybe}}`,
+			want: []string{
+				`metric.shell.command: must be a list, got text`,
+				`metric.shell.entrypoint: must be text, got a list`,
+				`metric.shell.logStderr: must be true or false, got the text "maybe"`,
+				`metric.timeout: must be a whole number of milliseconds, got the text "5s"`,
+			},
+		},
+		{
+			file: `metric: {type: http, http: {url: "http://a", parameterMode: body, headers: [a], successCodes: [OK, 200, 20]}}`,
+			want: []string{
+				`metric.http.headers: must be a mapping of names to values, got a list`,
+				`metric.http.successCodes[0]: must be a whole number, got the text "OK"`,
+				`metric.http.successCodes[2]: must be a status code from 100 to 599, got 20`,
+			},
+		},
+		{
+			file: `metric: {type: http, http: {url: "http://a", parameterMode: body, successCodes: [200], headers: {"a b": [x], c: {}}}}`,
+			want: []string{
+				`metric.http.headers."a b": must be text, got a list`,
+				`metric.http.headers.c: must be text, got a mapping`,
+			},
+		},
+		{file: `kubernetesMetricSpecs: {type: Resource}`, want: []string{`kubernetesMetricSpecs: must be a list, got a mapping`}},
+		{file: `kubernetesMetricSpecs: [cpu]`, want: []string{`kubernetesMetricSpecs[0]: must be a mapping of keys to values, got text`}},
+		{
+			file: spec + "much}}}]",
+			want: []string{`kubernetesMetricSpecs[0].pods.target.averageValue: cannot be read: quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$', got the text "much"`},
+		},
+		{
+			file: spec + "[5]}}}]",
+			want: []string{`kubernetesMetricSpecs[0].pods.target.averageValue: cannot be read: quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$', got a list`},
+		},
+		{
+			file: spec + `"1e-2147483648"}}}]`,
+			want: []string{`kubernetesMetricSpecs[0].pods.target.averageValue: cannot be read: the number is too large or too precise, got the text "1e-2147483648"`},
+		},
+		{
+			env: environment{"interval": "often", "metric": "{type: shell, shell: 5}", "kubernetesMetricSpecs": "[}", "apiConfig": "null"},
+			want: []string{
+				`apiConfig: has no value: unset it, or give it one (from the environment variable apiConfig)`,
+				`interval: must be a whole number of milliseconds, got the text "often" (from the environment variable interval)`,
+				`kubernetesMetricSpecs: must be YAML or JSON: line 1: did not find expected node content (from the environment variable kubernetesMetricSpecs)`,
+				`metric.shell: must be a mapping of keys to values, got a number (from the environment variable metric)`,
+			},
+		},
+		{
+			env: environment{"interval": "", "metric": "", "apiConfig": " ", "namespace": "", "CPA_maxOutputBytes": "", "requireKubernetesMetrics": ""},
+			want: []string{
+				`apiConfig: is set but empty: unset it, or give it a value (from the environment variable apiConfig)`,
+				`interval: is set but empty: unset it, or give it a value (from the environment variable interval)`,
+				`maxOutputBytes: is set but empty: unset it, or give it a value (from the environment variable CPA_maxOutputBytes)`,
+				`metric: is set but empty: unset it, or give it a value (from the environment variable metric)`,
+				`namespace: must not be empty (from the environment variable namespace)`,
+				`requireKubernetesMetrics: is set but empty: unset it, or give it a value (from the environment variable requireKubernetesMetrics)`,
+			},
+		},
+	}
+	for _, test := range tests {
+		t.Run(test.file, func(t *testing.T) {
+			_, err := load(t, base(test.file)+test.file, test.env)
+			wantFaults(t, err, test.want)
+		})
+	}
+}
+
+// base is the lines of required whose keys a file does not give itself.
+func base(file string) string {
+	var lines strings.Builder
+	for line := range strings.Lines(required) {
+		if key, _, _ := strings.Cut(line, ":"); !strings.HasPrefix(file, key+":") {
+			lines.WriteString(line)
+		}
+	}
+	return lines.String()
+}
+
+func wantFaults(t *testing.T, err error, want []string) {
+	t.Helper()
+	var faults config.Faults
+	if err != nil && !errors.As(err, &faults) {
+		t.Fatalf("got the error %v, want Faults", err)
+	}
+	var got []string
+	for _, fault := range faults {
+		got = append(got, fault.String())
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("unexpected faults (-want +got):\n%s", diff)
+	}
+}
+
+// The decoder knows the kinds of values that the configuration has; a new field
+// of another kind must not be met by a user first.
+func TestEveryFieldCanBeDecoded(t *testing.T) {
+	seen := map[reflect.Type]bool{}
+	var walk func(path string, kind reflect.Type)
+	walk = func(path string, kind reflect.Type) {
+		if seen[kind] || kind == reflect.TypeFor[resource.Quantity]() {
+			return
+		}
+		seen[kind] = true
+		switch kind.Kind() {
+		case reflect.Struct:
+			for _, field := range reflect.VisibleFields(kind) {
+				if field.Anonymous {
+					continue
+				}
+				if field.Tag.Get("json") == "" {
+					t.Errorf("%s.%s has no json tag, so it cannot be configured", path, field.Name)
+				}
+				walk(path+"."+field.Name, field.Type)
+			}
+		case reflect.Map:
+			if kind.Key().Kind() != reflect.String {
+				t.Errorf("%s has keys of the kind %s", path, kind.Key().Kind())
+			}
+			walk(path, kind.Elem())
+		case reflect.Pointer, reflect.Slice:
+			walk(path, kind.Elem())
+		case reflect.String, reflect.Bool, reflect.Int, reflect.Int32, reflect.Int64:
+		default:
+			t.Errorf("%s is of the kind %s, which the decoder does not know", path, kind.Kind())
+		}
+	}
+	walk("Config", reflect.TypeFor[config.Config]())
+}

@@ -1,0 +1,368 @@
+// Copyright The Custom Pod Autoscaler Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package config_test
+
+import (
+	"fmt"
+	"math"
+	"strings"
+	"testing"
+
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
+
+	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/config"
+)
+
+func TestValidateReportsWhatIsMissing(t *testing.T) {
+	wantFaults(t, config.Default().Validate(), []string{
+		`evaluate: is required: the method that runs it, such as {type: shell, shell: {entrypoint: ...}}`,
+		`metric: is required: the method that runs it, such as {type: shell, shell: {entrypoint: ...}}`,
+		`scaleTargetRef: is required: apiVersion, kind and name of what is scaled`,
+	})
+}
+
+func TestValidate(t *testing.T) {
+	tests := map[string]struct {
+		change func(*config.Config)
+		// want lists the faults; none means that the value is valid.
+		want []string
+	}{
+		"nothing changed": {change: func(*config.Config) {}},
+
+		"target without apiVersion": {
+			change: func(c *config.Config) { c.ScaleTargetRef.APIVersion = "" },
+			want:   []string{"scaleTargetRef.apiVersion: is required, such as apps/v1"},
+		},
+		"target without kind": {
+			change: func(c *config.Config) { c.ScaleTargetRef.Kind = "" },
+			want:   []string{"scaleTargetRef.kind: is required, such as Deployment"},
+		},
+		"target without name": {
+			change: func(c *config.Config) { c.ScaleTargetRef.Name = "" },
+			want:   []string{"scaleTargetRef.name: is required"},
+		},
+		"target of the core group": {change: func(c *config.Config) { c.ScaleTargetRef.APIVersion = "v1" }},
+		"target with a wrong apiVersion": {
+			change: func(c *config.Config) { c.ScaleTargetRef.APIVersion = "apps/v1/deployments" },
+			want:   []string{`scaleTargetRef.apiVersion: must be of the form group/version, such as apps/v1, got "apps/v1/deployments"`},
+		},
+		"target with dots in its name": {change: func(c *config.Config) { c.ScaleTargetRef.Name = "web.example" }},
+		"target with a name nothing has": {
+			change: func(c *config.Config) { c.ScaleTargetRef.Name = "deployment/web" },
+			want:   []string{`scaleTargetRef.name: "deployment/web" is no name Kubernetes allows: ` + subdomainRule},
+		},
+		"no namespace": {change: func(c *config.Config) { c.Namespace = "" }, want: []string{"namespace: must not be empty"}},
+		"namespace with a name none has": {
+			change: func(c *config.Config) { c.Namespace = "My Shop" },
+			want:   []string{`namespace: "My Shop" is no name Kubernetes allows: ` + labelRule},
+		},
+
+		"fewest replicas 0": {change: func(c *config.Config) { c.MinReplicas = 0 }},
+		"as few as most":    {change: func(c *config.Config) { c.MinReplicas, c.MaxReplicas = 10, 10 }},
+		"fewer than none":   {change: func(c *config.Config) { c.MinReplicas = -1 }, want: []string{"minReplicas: must be at least 0, got -1"}},
+		"at most none":      {change: func(c *config.Config) { c.MinReplicas, c.MaxReplicas = 0, 0 }, want: []string{"maxReplicas: must be at least 1, got 0"}},
+		"fewest above the most": {
+			change: func(c *config.Config) { c.MinReplicas = 11 },
+			want:   []string{"minReplicas: must not be above maxReplicas: 11 is above 10"},
+		},
+		"run mode": {
+			change: func(c *config.Config) { c.RunMode = "Per-Pod" },
+			want:   []string{`runMode: must be "per-pod" or "per-resource", got "Per-Pod"`},
+		},
+		"no run mode": {change: func(c *config.Config) { c.RunMode = "" }, want: []string{`runMode: is required: "per-pod" or "per-resource"`}},
+
+		"interval 1":          {change: func(c *config.Config) { c.Interval = 1 }},
+		"interval 0":          {change: func(c *config.Config) { c.Interval = 0 }, want: []string{"interval: must be at least 1, got 0"}},
+		"start time 0":        {change: func(c *config.Config) { c.StartTime = 0 }, want: []string{"startTime: must be at least 1, got 0"}},
+		"longest interval":    {change: func(c *config.Config) { c.Interval = longestMilliseconds }},
+		"interval too long":   {change: func(c *config.Config) { c.Interval = longestMilliseconds + 1 }, want: []string{"interval: must be at most 9223372036854, got 9223372036855"}},
+		"start time too long": {change: func(c *config.Config) { c.StartTime = longestMilliseconds + 1 }, want: []string{"startTime: must be at most 9223372036854, got 9223372036855"}},
+		"durations below 0": {
+			change: func(c *config.Config) {
+				c.DownscaleStabilization, c.InitialReadinessDelay, c.CPUInitializationPeriod = -1, -2, -3
+			},
+			want: []string{
+				"cpuInitializationPeriod: must be at least 0, got -3",
+				"downscaleStabilization: must be at least 0, got -1",
+				"initialReadinessDelay: must be at least 0, got -2",
+			},
+		},
+		"durations too long": {
+			change: func(c *config.Config) {
+				c.DownscaleStabilization, c.InitialReadinessDelay, c.CPUInitializationPeriod = math.MaxInt64, math.MaxInt64, math.MaxInt64
+			},
+			want: []string{
+				"cpuInitializationPeriod: must be at most 9223372036, got 9223372036854775807",
+				"downscaleStabilization: must be at most 9223372036, got 9223372036854775807",
+				"initialReadinessDelay: must be at most 9223372036, got 9223372036854775807",
+			},
+		},
+		"output of 64 MiB":   {change: func(c *config.Config) { c.MaxOutputBytes = 64 << 20 }},
+		"output of nothing":  {change: func(c *config.Config) { c.MaxOutputBytes = 0 }, want: []string{"maxOutputBytes: must be from 1 to 67108864 (64 MiB), got 0"}},
+		"output of too much": {change: func(c *config.Config) { c.MaxOutputBytes = 64<<20 + 1 }, want: []string{"maxOutputBytes: must be from 1 to 67108864 (64 MiB), got 67108865"}},
+		"high verbosity":     {change: func(c *config.Config) { c.LogVerbosity = 100 }},
+		"negative verbosity": {change: func(c *config.Config) { c.LogVerbosity = -1 }, want: []string{"logVerbosity: must be at least 0, got -1"}},
+		"log format":         {change: func(c *config.Config) { c.LogFormat = "JSON" }, want: []string{`logFormat: must be "text" or "json", got "JSON"`}},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			wantFaults(t, with(test.change).Validate(), test.want)
+		})
+	}
+}
+
+const (
+	longestMilliseconds = math.MaxInt64 / 1_000_000
+
+	labelRule = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an " +
+		"alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')"
+	subdomainRule = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end " +
+		"with an alphanumeric character (e.g. 'example.com', regex used for validation is " +
+		`'[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')`
+)
+
+func TestValidateAPI(t *testing.T) {
+	tests := map[string]struct {
+		api  config.API
+		want []string
+	}{
+		"as it is":         {api: config.Default().APIConfig},
+		"a free port":      {api: config.API{Enabled: true}},
+		"the highest port": {api: config.API{Enabled: true, Port: 65535}},
+		"a port too high":  {api: config.API{Enabled: true, Port: 65536}, want: []string{"apiConfig.port: must be a port from 1 to 65535, or 0 for a free one, got 65536"}},
+		"a negative port":  {api: config.API{Enabled: true, Port: -1}, want: []string{"apiConfig.port: must be a port from 1 to 65535, or 0 for a free one, got -1"}},
+		"IPv6":             {api: config.API{Enabled: true, Host: "::1"}},
+		"IPv6 in brackets": {api: config.API{Enabled: true, Host: "[fe80::1%eth0]"}},
+		"a name":           {api: config.API{Enabled: true, Host: "localhost"}},
+		"a host with a port": {
+			api:  config.API{Enabled: true, Host: "127.0.0.1:80"},
+			want: []string{`apiConfig.host: must be an IP address or a host name, without a port, got "127.0.0.1:80"`},
+		},
+		"a URL": {
+			api:  config.API{Enabled: true, Host: "http://localhost"},
+			want: []string{`apiConfig.host: must be an IP address or a host name, without a port, got "http://localhost"`},
+		},
+		"HTTPS": {api: config.API{Enabled: true, UseHTTPS: true, CertFile: "/not/yet/there", KeyFile: "/nor/this"}},
+		"HTTPS without files": {
+			api: config.API{Enabled: true, UseHTTPS: true},
+			want: []string{
+				"apiConfig.certFile: is required with useHTTPS: the file of the certificate",
+				"apiConfig.keyFile: is required with useHTTPS: the file of the certificate's key",
+			},
+		},
+		"switched off, nothing matters": {api: config.API{Port: -1, Host: "a b", UseHTTPS: true}},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			wantFaults(t, with(func(c *config.Config) { c.APIConfig = test.api }).Validate(), test.want)
+		})
+	}
+}
+
+func TestValidateMethod(t *testing.T) {
+	request := func(change func(*config.HTTP)) config.Method {
+		http := &config.HTTP{Method: "GET", URL: "http://a", SuccessCodes: []int{200}, ParameterMode: config.ParameterBody}
+		change(http)
+		return config.Method{Type: config.MethodHTTP, HTTP: http}
+	}
+	const wholeURL = "url: must be a whole URL: http:// or https://, then a host"
+	tests := map[string]struct {
+		method config.Method
+		want   []string
+	}{
+		"no type":             {method: config.Method{}, want: []string{`type: is required: "shell" or "http"`}},
+		"unknown type":        {method: config.Method{Type: "Shell", Shell: &config.Shell{Entrypoint: "a"}}, want: []string{`type: must be "shell" or "http", got "Shell"`}},
+		"shell without block": {method: config.Method{Type: "shell", HTTP: &config.HTTP{}}, want: []string{"shell: is required for a method of the type shell"}},
+		"http without block":  {method: config.Method{Type: "http", Shell: &config.Shell{}}, want: []string{"http: is required for a method of the type http"}},
+		"another type's block": {
+			method: config.Method{Type: "shell", Shell: &config.Shell{Entrypoint: "a"}, HTTP: &config.HTTP{URL: "nonsense"}},
+		},
+		"negative timeout": {
+			method: config.Method{Type: "shell", Timeout: -1, Shell: &config.Shell{Entrypoint: "a"}},
+			want:   []string{"timeout: must be at least 0, got -1"},
+		},
+		"timeout too long": {
+			method: config.Method{Type: "shell", Timeout: longestMilliseconds + 1, Shell: &config.Shell{Entrypoint: "a"}},
+			want:   []string{"timeout: must be at most 9223372036854, got 9223372036855"},
+		},
+		"no entrypoint": {
+			method: config.Method{Type: "shell", Shell: &config.Shell{Command: []string{"a"}}},
+			want:   []string{"shell.entrypoint: is required: the program to run"},
+		},
+		"NUL in the entrypoint": {
+			method: config.Method{Type: "shell", Shell: &config.Shell{Entrypoint: "a\x00"}},
+			want:   []string{"shell.entrypoint: must not hold a NUL character, which no program can be given"},
+		},
+		"NUL in an argument": {
+			method: config.Method{Type: "shell", Shell: &config.Shell{Entrypoint: "a", Command: []string{"b", "\x00"}}},
+			want:   []string{"shell.command[1]: must not hold a NUL character, which no program can be given"},
+		},
+
+		"a request":         {method: request(func(*config.HTTP) {})},
+		"method left out":   {method: request(func(h *config.HTTP) { h.Method = "" })},
+		"method of its own": {method: request(func(h *config.HTTP) { h.Method = "purge" })},
+		"no method": {
+			method: request(func(h *config.HTTP) { h.Method = "GET /" }),
+			want:   []string{`http.method: must be a request method such as GET or POST, got "GET /"`},
+		},
+		"no URL":               {method: request(func(h *config.HTTP) { h.URL = "" }), want: []string{"http.url: is required"}},
+		"URL without scheme":   {method: request(func(h *config.HTTP) { h.URL = "user:secret@a/b" }), want: []string{"http." + wholeURL}},
+		"URL of another kind":  {method: request(func(h *config.HTTP) { h.URL = "ftp://a" }), want: []string{"http." + wholeURL}},
+		"URL without host":     {method: request(func(h *config.HTTP) { h.URL = "http:///a" }), want: []string{"http." + wholeURL}},
+		"URL that is none":     {method: request(func(h *config.HTTP) { h.URL = "http://user:secret@[a" }), want: []string{"http.url: must be a URL: missing ']' in host"}},
+		"scheme in upper case": {method: request(func(h *config.HTTP) { h.URL = "HTTPS://a:8443/b?c=d" })},
+		"headers":              {method: request(func(h *config.HTTP) { h.Headers = map[string]string{"X-A": "b\tc"} })},
+		"a wrong header": {
+			method: request(func(h *config.HTTP) { h.Headers = map[string]string{"X A": "b"} }),
+			want:   []string{`http.headers."X A": is no name a header can have`},
+		},
+		"a header over two lines": {
+			method: request(func(h *config.HTTP) { h.Headers = map[string]string{"X-A": "b\nX-C: d"} }),
+			want:   []string{`http.headers.X-A: must not hold line breaks or other control characters`},
+		},
+		"no success": {
+			method: request(func(h *config.HTTP) { h.SuccessCodes = nil }),
+			want:   []string{"http.successCodes: is required: the status codes that mean success, such as [200]"},
+		},
+		"the first and last codes": {method: request(func(h *config.HTTP) { h.SuccessCodes = []int{100, 599} })},
+		"codes that are none": {
+			method: request(func(h *config.HTTP) { h.SuccessCodes = []int{200, 99, 600} }),
+			want: []string{
+				"http.successCodes[1]: must be a status code from 100 to 599, got 99",
+				"http.successCodes[2]: must be a status code from 100 to 599, got 600",
+			},
+		},
+		"no parameter mode": {
+			method: request(func(h *config.HTTP) { h.ParameterMode = "" }),
+			want:   []string{`http.parameterMode: is required: "query" or "body"`},
+		},
+		"unknown parameter mode": {
+			method: request(func(h *config.HTTP) { h.ParameterMode = "header" }),
+			want:   []string{`http.parameterMode: must be "query" or "body", got "header"`},
+		},
+		"certificates that are not there yet": {
+			method: request(func(h *config.HTTP) { h.CACert, h.ClientCert, h.ClientKey = "/ca", "/cert", "/key" }),
+		},
+		"certificate without key": {
+			method: request(func(h *config.HTTP) { h.ClientCert = "/cert" }),
+			want:   []string{"http.clientKey: is required with clientCert: the file of the certificate's key"},
+		},
+		"key without certificate": {
+			method: request(func(h *config.HTTP) { h.ClientKey = "/key" }),
+			want:   []string{"http.clientCert: is required with clientKey: the file of the certificate"},
+		},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			var want []string
+			for _, fault := range test.want {
+				want = append(want, "preScale."+fault)
+			}
+			wantFaults(t, with(func(c *config.Config) { c.PreScale = &test.method }).Validate(), want)
+		})
+	}
+}
+
+func TestValidateChecksEveryMethod(t *testing.T) {
+	broken := func() *config.Method { return &config.Method{Type: "none"} }
+	c := config.Default()
+	c.ScaleTargetRef = minimal().ScaleTargetRef
+	c.Metric, c.Evaluate, c.PreMetric, c.PostMetric = broken(), broken(), broken(), broken()
+	c.PreEvaluate, c.PostEvaluate, c.PreScale, c.PostScale = broken(), broken(), broken(), broken()
+	var want []string
+	for _, key := range []string{"evaluate", "metric", "postEvaluate", "postMetric", "postScale", "preEvaluate", "preMetric", "preScale"} {
+		want = append(want, key+`.type: must be "shell" or "http", got "none"`)
+	}
+	wantFaults(t, c.Validate(), want)
+}
+
+func TestValidateMetricSpec(t *testing.T) {
+	const (
+		averages = `must be "Value" or "AverageValue", got `
+		ofPods   = `must be "Utilization" or "AverageValue", got `
+	)
+	tests := map[string]struct {
+		spec string
+		want []string
+	}{
+		"resource":                {spec: "type: Resource, resource: {name: cpu, target: {type: Utilization}}"},
+		"resource, average":       {spec: "type: Resource, resource: {name: memory, target: {type: AverageValue, averageValue: 1Gi}}"},
+		"container resource":      {spec: "type: ContainerResource, containerResource: {name: cpu, container: app, target: {type: Utilization}}"},
+		"pods":                    {spec: "type: Pods, pods: {metric: {name: hits}, target: {type: AverageValue}}"},
+		"object":                  {spec: "type: Object, object: {describedObject: {kind: Service, name: web}, metric: {name: hits}, target: {type: Value}}"},
+		"object, average":         {spec: "type: Object, object: {describedObject: {kind: Service, name: web}, metric: {name: hits}, target: {type: AverageValue}}"},
+		"external":                {spec: "type: External, external: {metric: {name: queue}, target: {type: Value}}"},
+		"external, average":       {spec: "type: External, external: {metric: {name: queue}, target: {type: AverageValue}}"},
+		"no type":                 {spec: "resource: {name: cpu}", want: []string{`type: is required: "Resource", "ContainerResource", "Pods", "Object" or "External"`}},
+		"unknown type":            {spec: "type: resource", want: []string{`type: must be "Resource", "ContainerResource", "Pods", "Object" or "External", got "resource"`}},
+		"resource without block":  {spec: "type: Resource, pods: {}", want: []string{"resource: is required for a metric of the type Resource"}},
+		"container without block": {spec: "type: ContainerResource", want: []string{"containerResource: is required for a metric of the type ContainerResource"}},
+		"pods without block":      {spec: "type: Pods", want: []string{"pods: is required for a metric of the type Pods"}},
+		"object without block":    {spec: "type: Object", want: []string{"object: is required for a metric of the type Object"}},
+		"external without block":  {spec: "type: External", want: []string{"external: is required for a metric of the type External"}},
+		"resource, wrong target":  {spec: "type: Resource, resource: {name: cpu, target: {type: Value}}", want: []string{"resource.target.type: " + ofPods + `"Value"`}},
+		"pods, wrong target":      {spec: "type: Pods, pods: {metric: {name: a}, target: {type: Value}}", want: []string{`pods.target.type: must be "AverageValue", got "Value"`}},
+		"object, wrong target":    {spec: "type: Object, object: {describedObject: {kind: a, name: b}, metric: {name: a}, target: {type: Utilization}}", want: []string{"object.target.type: " + averages + `"Utilization"`}},
+		"external, wrong target":  {spec: "type: External, external: {metric: {name: a}, target: {type: Utilization}}", want: []string{"external.target.type: " + averages + `"Utilization"`}},
+		"an empty resource block": {spec: "type: Resource, resource: {}", want: []string{"resource.name: is required: the name of the metric", `resource.target.type: is required: "Utilization" or "AverageValue"`}},
+		"an empty container block": {
+			spec: "type: ContainerResource, containerResource: {}",
+			want: []string{
+				"containerResource.container: is required: the name of the container",
+				"containerResource.name: is required: the name of the metric",
+				`containerResource.target.type: is required: "Utilization" or "AverageValue"`,
+			},
+		},
+		"an empty pods block": {
+			spec: "type: Pods, pods: {}",
+			want: []string{"pods.metric.name: is required: the name of the metric", `pods.target.type: is required: "AverageValue"`},
+		},
+		"an empty object block": {
+			spec: "type: Object, object: {}",
+			want: []string{
+				"object.describedObject.kind: is required, such as Deployment",
+				"object.describedObject.name: is required",
+				"object.metric.name: is required: the name of the metric",
+				`object.target.type: is required: "Value" or "AverageValue"`,
+			},
+		},
+		"an empty external block": {
+			spec: "type: External, external: {}",
+			want: []string{"external.metric.name: is required: the name of the metric", `external.target.type: is required: "Value" or "AverageValue"`},
+		},
+		"a selector that is none": {
+			spec: "type: Pods, pods: {metric: {name: a, selector: {matchExpressions: [{key: a, operator: Like}]}}, target: {type: AverageValue}}",
+			want: []string{`pods.metric.selector: must be a label selector: "Like" is not a valid label selector operator`},
+		},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			var want []string
+			for _, fault := range test.want {
+				want = append(want, "kubernetesMetricSpecs[1]."+fault)
+			}
+			fine := "{type: Resource, resource: {name: cpu, target: {type: Utilization}}}"
+			_, err := load(t, required+fmt.Sprintf("kubernetesMetricSpecs: [%s, {%s}]", fine, test.spec), nil)
+			wantFaults(t, err, want)
+		})
+	}
+}
+
+func TestFaultsShortenWhatTheyShow(t *testing.T) {
+	c := with(func(c *config.Config) { c.RunMode = config.RunMode(strings.Repeat("é", 100)) })
+	wantFaults(t, c.Validate(), []string{`runMode: must be "per-pod" or "per-resource", got "` + strings.Repeat("é", 32) + `..."`})
+}
+
+func TestValidateDoesNotChangeTheConfiguration(t *testing.T) {
+	c := with(func(c *config.Config) {
+		c.Metric.Timeout = 0
+		c.KubernetesMetricSpecs = []autoscalingv2.MetricSpec{{}}
+	})
+	if err := c.Validate(); err == nil {
+		t.Error("an empty metric spec is valid")
+	}
+	if c.Metric.Timeout != 0 {
+		t.Errorf("the timeout became %d", c.Metric.Timeout)
+	}
+}
