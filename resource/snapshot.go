@@ -64,7 +64,8 @@ func (r *Reader) Scale(ctx context.Context) (Scale, error) { return r.target.Sca
 func (r *Reader) Pods(ctx context.Context, selector string) ([]corev1.Pod, error) {
 	if selector == "" {
 		return nil, errors.New("listing the target's pods: its scale has an empty selector (status.selector), so its pods cannot be told " +
-			"from the others of the namespace; use the run mode per-resource, or have the target's controller publish a selector")
+			"from the others of the namespace; have the target's controller publish one, or do without the pods (run mode per-resource, " +
+			"no metrics of pods)")
 	}
 	ctx, cancel := context.WithTimeout(ctx, RequestTimeout)
 	defer cancel()
