@@ -4,7 +4,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -14,12 +13,6 @@ import (
 	"github.com/spf13/viper"
 
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/config"
-)
-
-// What was wrong with how the program was called, and exits with 2.
-var (
-	errUsage  = errors.New("see --help")
-	errConfig = errors.New("the configuration cannot be used")
 )
 
 // newCommand is the command line: the root runs, the others look.
@@ -41,7 +34,7 @@ func newCommand() *cobra.Command {
 			return run(cmd.Context(), loaded, settings.GetString("kubeconfig"), os.Stderr)
 		},
 	}
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w: %w", err, errUsage) })
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return misused("%w", err) })
 	root.PersistentFlags().String("config", config.DefaultPath, "the configuration file, YAML or JSON; also the environment variable "+config.PathVariable)
 	root.Flags().String("kubeconfig", "", "the kubeconfig to use instead of the pod's service account, KUBECONFIG or ~/.kube/config")
 	// Binding a flag that exists cannot fail.
@@ -73,7 +66,7 @@ func newValidateCommand(settings *viper.Viper) *cobra.Command {
 				return err
 			}
 			if strict && len(loaded.Warnings) > 0 {
-				return fmt.Errorf("%w: %s has warnings, and --strict was given", errConfig, settings.GetString("config"))
+				return refusal{fmt.Errorf("%s has unknown keys, and --strict was given", settings.GetString("config"))}
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "%s is valid\n", settings.GetString("config"))
 			return nil
@@ -99,9 +92,14 @@ func newVersionCommand() *cobra.Command {
 func load(settings *viper.Viper) (config.Loaded, error) {
 	loaded, err := config.Load(settings.GetString("config"), os.LookupEnv)
 	if err != nil {
-		return loaded, fmt.Errorf("%w: %w", errConfig, err)
+		return loaded, refusal{err}
 	}
 	return loaded, nil
+}
+
+// misused is an error about the command line.
+func misused(format string, args ...any) error {
+	return refusal{fmt.Errorf(format+": see --help", args...)}
 }
 
 func noArguments(cmd *cobra.Command, args []string) error {
@@ -110,18 +108,20 @@ func noArguments(cmd *cobra.Command, args []string) error {
 	}
 	var commands []string
 	for _, c := range cmd.Commands() {
-		commands = append(commands, c.Name())
+		if c.IsAvailableCommand() {
+			commands = append(commands, c.Name())
+		}
 	}
 	known := ""
 	if len(commands) > 0 {
 		known = " (the commands are " + strings.Join(commands, ", ") + ")"
 	}
-	return fmt.Errorf("%q is no argument of %s%s: %w", args[0], cmd.CommandPath(), known, errUsage)
+	return misused("%q is no argument of %s%s", args[0], cmd.CommandPath(), known)
 }
 
 func atMostOneArgument(cmd *cobra.Command, args []string) error {
 	if len(args) > 1 {
-		return fmt.Errorf("%s takes one file: %w", cmd.CommandPath(), errUsage)
+		return misused("%s takes one file", cmd.CommandPath())
 	}
 	return nil
 }

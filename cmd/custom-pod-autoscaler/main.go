@@ -12,8 +12,6 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
-
-	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/config"
 )
 
 // version is set by the build.
@@ -21,8 +19,8 @@ var version = "dev"
 
 // What the exit status says.
 const (
-	exitFailed        = 1
-	exitInvalidConfig = 2
+	exitFailed  = 1
+	exitRefused = 2
 )
 
 func main() {
@@ -41,9 +39,14 @@ func start(ctx context.Context, args []string) int {
 		return 0
 	}
 	fmt.Fprintln(os.Stderr, "custom-pod-autoscaler: "+err.Error())
-	var faults config.Faults
-	if errors.As(err, &faults) || errors.Is(err, errUsage) || errors.Is(err, errConfig) {
-		return exitInvalidConfig
+	if _, refused := errors.AsType[refusal](err); refused {
+		return exitRefused
 	}
 	return exitFailed
 }
+
+// refusal is an error of whoever called: a command line or a configuration
+// that cannot be used. Trying again is no use.
+type refusal struct{ error }
+
+func (r refusal) Unwrap() error { return r.error }
