@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/config"
@@ -113,6 +114,9 @@ type Pool struct {
 	log      *slog.Logger
 	limit    int64
 	children children
+
+	mu      sync.Mutex
+	clients []*client
 }
 
 // NewPool makes a pool.
@@ -125,6 +129,11 @@ func NewPool(options PoolOptions) *Pool {
 
 // Close closes the connections that are kept for the next call.
 func (p *Pool) Close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, client := range p.clients {
+		client.close()
+	}
 }
 
 // New makes the executor of a validated method.
@@ -133,11 +142,22 @@ func New(method config.Method, pool *Pool) (Executor, error) {
 	switch {
 	case method.Type == config.MethodShell && method.Shell != nil:
 		return &shell{Shell: *method.Shell, timeout: timeout, pool: pool}, nil
+	case method.Type == config.MethodHTTP && method.HTTP != nil:
+		return newRequest(*method.HTTP, timeout, pool)
 	case method.Type == config.MethodShell || method.Type == config.MethodHTTP:
-		return nil, fmt.Errorf("the method of type %q lacks its block %q", method.Type, method.Type)
+		return nil, fmt.Errorf("the method has the type %q but no block %q", method.Type, method.Type)
 	default:
-		return nil, fmt.Errorf("the method type %q is unknown: it is %q or %q", method.Type, config.MethodShell, config.MethodHTTP)
+		return nil, fmt.Errorf("the method's type %q is neither %q nor %q", method.Type, config.MethodShell, config.MethodHTTP)
 	}
+}
+
+// newClient makes a client that Close knows.
+func (p *Pool) newClient(method config.HTTP, timeout time.Duration) *client {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	added := newClient(method, timeout)
+	p.clients = append(p.clients, added)
+	return added
 }
 
 // errTimeout is why a call's context ends at the method's timeout. It tells

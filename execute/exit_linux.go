@@ -34,14 +34,19 @@ const (
 // awaitExit waits until the program has exited, and leaves it unreaped.
 func awaitExit(program *exec.Cmd) (syscall.WaitStatus, error) {
 	var info childInfo
+	if err := waitid(unix.P_PID, program.Process.Pid, unix.WEXITED|unix.WNOWAIT, &info); err != nil {
+		return 0, err
+	}
+	return info.waitStatus()
+}
+
+// waitid is waitid(2), begun again when a signal interrupts it.
+func waitid(kind, id, options int, info *childInfo) error {
 	for {
 		//nolint:gosec // a childInfo is a siginfo_t, of which unix.Siginfo names the beginning only
-		err := unix.Waitid(unix.P_PID, program.Process.Pid, (*unix.Siginfo)(unsafe.Pointer(&info)), unix.WEXITED|unix.WNOWAIT, nil)
-		if err == nil {
-			return info.waitStatus()
-		}
+		err := unix.Waitid(kind, id, (*unix.Siginfo)(unsafe.Pointer(info)), options, nil)
 		if !errors.Is(err, unix.EINTR) {
-			return 0, err
+			return err
 		}
 	}
 }

@@ -40,7 +40,7 @@ func (t *tail) Write(p []byte) (int, error) {
 func (t *tail) String() string {
 	data := t.data
 	if len(data) == maxTail { // the first rune may have been cut
-		for i := 0; i < utf8.UTFMax && i < len(data) && !utf8.RuneStart(data[0]); i++ {
+		for cut := 1; cut < utf8.UTFMax && !utf8.RuneStart(data[0]); cut++ {
 			data = data[1:]
 		}
 	}

@@ -1,0 +1,129 @@
+// Copyright The Custom Pod Autoscaler Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package execute
+
+import (
+	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/config"
+)
+
+const (
+	// maxIdle is how many connections to a host are kept for the next calls.
+	maxIdle = 64
+	// dialAllowance is how much longer than a call a connection may take to be
+	// made: net/http goes on with that for the next call.
+	dialAllowance = time.Second
+	// maxResponseHeader bounds a response's headers, in bytes.
+	maxResponseHeader = 1 << 20
+)
+
+// client is the http.Client of a method. It is made anew when the method's
+// certificates change, with connections of its own, since those that exist
+// were trusted with the old ones.
+type client struct {
+	method  config.HTTP
+	timeout time.Duration
+
+	mu    sync.Mutex
+	files [][]byte // what the current client was made from
+	http  *http.Client
+}
+
+func newClient(method config.HTTP, timeout time.Duration) *client {
+	return &client{method: method, timeout: timeout}
+}
+
+// current is the client for the certificates as they are now. The files are
+// compared as a whole: times and sizes may stay the same when they change.
+func (c *client) current() (*http.Client, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	files, err := readFiles(c.method.CACert, c.method.ClientCert, c.method.ClientKey)
+	if err != nil {
+		return nil, err
+	}
+	if c.http != nil && slices.EqualFunc(files, c.files, bytes.Equal) {
+		return c.http, nil
+	}
+	settings, err := tlsSettings(c.method, files[0], files[1], files[2])
+	if err != nil {
+		return nil, err
+	}
+	if c.http != nil {
+		c.http.CloseIdleConnections()
+	}
+	c.files, c.http = files, &http.Client{Transport: transport(settings, c.timeout)}
+	return c.http, nil
+}
+
+func (c *client) close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.http != nil {
+		c.http.CloseIdleConnections()
+	}
+}
+
+// readFiles is the content of each file; nothing for one that is not set.
+func readFiles(names ...string) ([][]byte, error) {
+	contents := make([][]byte, len(names))
+	for i, name := range names {
+		if name == "" {
+			continue
+		}
+		content, err := os.ReadFile(name) //nolint:gosec // the configuration names it
+		if err != nil {
+			return nil, fmt.Errorf("reading a certificate or key: %w", err)
+		}
+		if bytes.LastIndex(content, []byte("-----BEGIN ")) > bytes.LastIndex(content, []byte("-----END ")) {
+			return nil, fmt.Errorf("reading a certificate or key: %s is cut off in its last block, as while it is being written", name)
+		}
+		contents[i] = content
+	}
+	return contents, nil
+}
+
+// tlsSettings are the settings that a method's certificates amount to.
+func tlsSettings(method config.HTTP, ca, cert, key []byte) (*tls.Config, error) {
+	settings := &tls.Config{MinVersion: tls.VersionTLS12}
+	if method.CACert != "" {
+		settings.RootCAs = x509.NewCertPool()
+		if !settings.RootCAs.AppendCertsFromPEM(ca) {
+			return nil, fmt.Errorf("caCert %s holds no PEM certificate", method.CACert)
+		}
+	}
+	if method.ClientCert != "" || method.ClientKey != "" {
+		pair, err := tls.X509KeyPair(cert, key)
+		if err != nil {
+			return nil, fmt.Errorf("clientCert %s with clientKey %s: %w", method.ClientCert, method.ClientKey, err)
+		}
+		settings.Certificates = []tls.Certificate{pair}
+	}
+	return settings, nil
+}
+
+// transport is what http.DefaultTransport is, but bounded by the method.
+func transport(settings *tls.Config, timeout time.Duration) *http.Transport {
+	return &http.Transport{
+		Proxy:                  http.ProxyFromEnvironment,
+		DialContext:            (&net.Dialer{Timeout: timeout + dialAllowance}).DialContext,
+		TLSClientConfig:        settings,
+		TLSHandshakeTimeout:    timeout + dialAllowance,
+		ForceAttemptHTTP2:      true,
+		MaxIdleConnsPerHost:    maxIdle,
+		IdleConnTimeout:        90 * time.Second,
+		ExpectContinueTimeout:  time.Second,
+		MaxResponseHeaderBytes: maxResponseHeader,
+	}
+}
