@@ -7,6 +7,8 @@
 // every later package may trust what it is given.
 package config
 
+//go:generate go test -run=^TestReferenceIsCurrent$ . -update
+
 import (
 	"time"
 
@@ -22,26 +24,22 @@ type Config struct {
 
 // Process configures the program itself, whatever it scales.
 type Process struct {
-	// Where the REST API listens, and whether it does. In the file the given
-	// keys are merged with the defaults; from the environment the whole block
-	// is replaced, so that what is left out is false, 0 or empty.
+	// Where the [REST API](#apiconfig) listens, and whether it does.
 	APIConfig API `json:"apiConfig"`
 
 	// How much is logged: 0 is one line a run, 1 adds the detail of each
-	// stage, 2 and more add the requests to the API server. Kubernetes'
-	// custom: a higher number says more.
+	// stage, 2 and more add the requests to the API server.
 	LogVerbosity int32 `json:"logVerbosity"`
 
-	// How log lines are written, to standard error: `text` for people
-	// (key=value), `json` for programs.
+	// How log lines, which go to standard error, are written: `text` is
+	// key=value for people, `json` is for programs.
 	LogFormat LogFormat `json:"logFormat" env:"CPA_logFormat"`
 }
 
 // Autoscaler configures the scaling of one target.
 type Autoscaler struct {
-	// What is scaled: anything namespaced that has a scale subresource.
-	// `apiVersion` and `kind` are resolved by discovery; `kind` may be written
-	// in any case.
+	// [What is scaled](#scaletargetref): anything namespaced that has a scale
+	// subresource.
 	ScaleTargetRef autoscalingv2.CrossVersionObjectReference `json:"scaleTargetRef"`
 
 	// The namespace of the target and of its pods.
@@ -98,9 +96,9 @@ type Autoscaler struct {
 	// seconds. 0 scales down at once.
 	DownscaleStabilization Seconds `json:"downscaleStabilization"`
 
-	// Metrics that Kubernetes knows (CPU, memory, custom and external ones) to
-	// gather before each run and hand to the hooks as `kubernetesMetrics`:
-	// autoscaling/v2 MetricSpecs, whose target values may be left out.
+	// [Metrics that Kubernetes knows](#kubernetesmetricspecs) (CPU, memory,
+	// custom and external ones) to gather before each run and hand to the
+	// hooks as `kubernetesMetrics`.
 	KubernetesMetricSpecs []autoscalingv2.MetricSpec `json:"kubernetesMetricSpecs"`
 
 	// Whether a run fails, before preMetric, when any of
@@ -118,8 +116,8 @@ type Autoscaler struct {
 	// HorizontalPodAutoscaler's controller flag of that name.
 	CPUInitializationPeriod Seconds `json:"cpuInitializationPeriod"`
 
-	// The most that one hook may print, in bytes. More is an error of that
-	// call, and the hook is killed.
+	// The most that one call of a hook may answer with, in bytes, up to 64 MiB.
+	// More is an error of that call, and the hook is ended.
 	MaxOutputBytes int64 `json:"maxOutputBytes" env:"CPA_maxOutputBytes"`
 }
 
@@ -131,7 +129,7 @@ type API struct {
 	UseHTTPS bool `json:"useHTTPS"`
 	// The port it listens on; 0 takes a free one, which is logged.
 	Port int `json:"port"`
-	// The address it listens on.
+	// The address it listens on. Empty is every address.
 	Host string `json:"host"`
 	// The file of the PEM certificate, with its chain, for HTTPS.
 	CertFile string `json:"certFile"`
@@ -145,11 +143,11 @@ type Method struct {
 	// How the hook is run: `shell` starts a program, `http` makes a request.
 	Type MethodType `json:"type"`
 	// How long one call may take. At the deadline a program is killed with
-	// everything it started. 0 takes the default of 5000.
+	// everything it started, and a request is given up. 0 takes the default.
 	Timeout Milliseconds `json:"timeout"`
-	// For the type `shell`.
+	// The [program](#shell), for the type `shell`.
 	Shell *Shell `json:"shell,omitempty"`
-	// For the type `http`.
+	// The [request](#http), for the type `http`.
 	HTTP *HTTP `json:"http,omitempty"`
 }
 
@@ -157,7 +155,8 @@ type Method struct {
 type Shell struct {
 	// The program, as a path or found in PATH. No shell is put in between.
 	Entrypoint string `json:"entrypoint"`
-	// Its arguments.
+	// Its arguments, handed over as they are: without a shell there are no
+	// variables, pipes or wildcards.
 	Command []string `json:"command"`
 	// Whether what it writes to stderr is logged line by line. Otherwise the
 	// last 8 KiB are logged when it fails.
@@ -167,11 +166,11 @@ type Shell struct {
 // HTTP is a request that carries the payload and whose response body is the
 // answer.
 type HTTP struct {
-	// The request's method, such as GET or POST.
+	// The request's method.
 	Method string `json:"method"`
-	// Where it goes: http or https.
+	// Where it goes, beginning with `http://` or `https://`.
 	URL string `json:"url"`
-	// Headers to send.
+	// Headers to send. Their names stay as they are written.
 	Headers map[string]string `json:"headers"`
 	// The status codes, after redirects, that mean success.
 	SuccessCodes []int `json:"successCodes"`
@@ -181,9 +180,10 @@ type HTTP struct {
 	// A file of PEM certificates to trust, instead of the system's. Read
 	// again when it changes.
 	CACert string `json:"caCert"`
-	// The file of the PEM client certificate. Read again when it changes.
+	// The file of the PEM certificate to authenticate with; it needs
+	// `clientKey`. Read again when it changes.
 	ClientCert string `json:"clientCert"`
-	// The file of the client certificate's PEM key. Read again when it changes.
+	// The file of that certificate's PEM key. Read again when it changes.
 	ClientKey string `json:"clientKey"`
 }
 
