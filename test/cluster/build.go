@@ -191,13 +191,13 @@ func (b *builder) build(ctx context.Context) (Binaries, error) {
 	if err := os.MkdirAll(b.cache, 0o755); err != nil {
 		return nil, fmt.Errorf("making the cache: %w", err)
 	}
-	unlock, err := lock(ctx, filepath.Join(b.cache, "lock"), func() {
+	held, err := lock(ctx, filepath.Join(b.cache, "lock"), func() {
 		say(b.progress, "waiting for another process that builds the control plane")
 	})
 	if err != nil {
 		return nil, err
 	}
-	defer unlock()
+	defer held.Close() //nolint:errcheck // Closing ends the lock, whatever it returns.
 	_, missing = b.find()
 	for i, a := range missing {
 		if err := b.buildOne(ctx, a, i+1, len(missing)); err != nil {
@@ -298,9 +298,9 @@ func (b *builder) showElapsed(name string, start time.Time) (stop func()) {
 	}
 }
 
-// lock takes the lock of a file and calls waiting once if it has to wait for
-// it. The lock ends with the process, however that ends.
-func lock(ctx context.Context, file string, waiting func()) (unlock func(), err error) {
+// lock takes the lock of a file, which is held until the file is closed or the
+// process ends, however that ends. It calls waiting once if it has to wait.
+func lock(ctx context.Context, file string, waiting func()) (*os.File, error) {
 	ticker := time.NewTicker(200 * time.Millisecond)
 	defer ticker.Stop()
 	for {
@@ -309,7 +309,7 @@ func lock(ctx context.Context, file string, waiting func()) (unlock func(), err 
 			return nil, err
 		}
 		if locked != nil {
-			return func() { _ = locked.Close() }, nil
+			return locked, nil
 		}
 		if waiting != nil {
 			waiting()
@@ -323,8 +323,8 @@ func lock(ctx context.Context, file string, waiting func()) (unlock func(), err 
 	}
 }
 
-// tryLock takes the lock of a file, which is held until the file is closed. It
-// returns nil if somebody else holds it.
+// tryLock takes the lock of a file as lock does, and returns nil if somebody
+// else holds it.
 func tryLock(file string) (*os.File, error) {
 	f, err := os.OpenFile(file, os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
