@@ -280,7 +280,7 @@ func children(process int) []int {
 	for _, list := range lists {
 		// A thread that ended meanwhile has none.
 		content, _ := os.ReadFile(list)
-		for _, field := range strings.FieldsSeq(string(content)) {
+		for field := range strings.FieldsSeq(string(content)) {
 			if child, err := strconv.Atoi(field); err == nil {
 				all = append(all, child)
 			}
