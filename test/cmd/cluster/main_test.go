@@ -7,7 +7,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"net"
 	"os"
@@ -101,9 +100,9 @@ func (s *shell) nothingLeft(server string) {
 			return nil
 		}
 		if err == nil {
-			_ = connection.Close()
+			err = connection.Close()
 		}
-		return fmt.Errorf("%s listens (%w)", server, err)
+		return errors.Join(errors.New("it answers"), err)
 	})
 }
 
