@@ -159,7 +159,8 @@ func (d *Detached) Serve(ctx context.Context, ready io.WriteCloser, log io.Write
 		return err
 	}
 	defer held.Close() //nolint:errcheck // Closing ends the lock, whatever it returns.
-	d.clean() // What one that was killed left.
+	// What one that was killed left would be taken for this one's.
+	d.clean()
 	c, err := Start(ctx, Options{Progress: log})
 	if err != nil {
 		return err
