@@ -49,7 +49,7 @@ fmt: ## Format the Go code.
 
 .PHONY: requirements
 requirements:
-	@.ci/install git gcc debootstrap buildah python3 node javac
+	@.ci/install git gcc debootstrap buildah javac jq node perl python3
 
 .PHONY: test
 test: requirements control-plane ## Run every test, with the race detector; installs and builds what they need.
