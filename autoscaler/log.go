@@ -30,7 +30,7 @@ func (o LogObserver) Observe(r Record) {
 	}
 	attributes = append(attributes, slog.String("runType", string(r.Trigger.RunType)),
 		slog.Duration("took", r.Duration.Round(time.Millisecond)))
-	o.Log.LogAttrs(context.Background(), level, message, attributes...)
+	o.Log.LogAttrs(context.Background(), level, message, attributes...) //nolint:sloglint // one of outcome's few
 	o.Log.LogAttrs(context.Background(), slog.LevelDebug, "Durations of the stages", slog.String("autoscaler", r.ID), slog.Any("durations", r.Durations))
 }
 

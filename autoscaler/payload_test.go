@@ -180,7 +180,7 @@ func golden(t *testing.T, file string, got []byte) {
 		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(file, append(indented, '\n'), 0o644); err != nil { //nolint:gosec // test data
+		if err := os.WriteFile(file, append(indented, '\n'), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}

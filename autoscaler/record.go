@@ -79,8 +79,7 @@ type Failure struct {
 // failure makes a Failure of an error at a stage. A hook's error knows its own
 // stage better.
 func failure(stage execute.Stage, err error) *Failure {
-	var hook *execute.Error
-	if errors.As(err, &hook) {
+	if hook, ok := errors.AsType[*execute.Error](err); ok {
 		return &Failure{Stage: hook.Stage, Subject: hook.Subject, Kind: hook.Kind, Message: hook.Message, Stderr: hook.Stderr}
 	}
 	return &Failure{Stage: stage, Message: err.Error()}

@@ -68,8 +68,8 @@ func newValidateCommand(settings *viper.Viper) *cobra.Command {
 			if strict && len(loaded.Warnings) > 0 {
 				return refusal{fmt.Errorf("%s has unknown keys, and --strict was given", settings.GetString("config"))}
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "%s is valid\n", settings.GetString("config"))
-			return nil
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s is valid\n", settings.GetString("config"))
+			return err
 		},
 	}
 	command.Flags().BoolVar(&strict, "strict", false, "fail on unknown keys")

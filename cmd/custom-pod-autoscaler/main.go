@@ -32,7 +32,7 @@ func main() {
 
 // start runs a command line and returns the exit status.
 func start(ctx context.Context, args []string) int {
-	command := newCommand()
+	command := newCommand() //nolint:contextcheck // cobra hands each command the context of ExecuteContext
 	command.SetArgs(args)
 	err := command.ExecuteContext(ctx)
 	if err == nil {

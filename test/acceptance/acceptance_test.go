@@ -52,7 +52,7 @@ var program = sync.OnceValues(func() (string, error) {
 	if raceDetector {
 		args = append(args, "-race")
 	}
-	build := exec.Command("go", append(args, "github.com/custom-pod-autoscaler/custom-pod-autoscaler/cmd/custom-pod-autoscaler")...) //nolint:noctx // the tests' own deadline holds
+	build := exec.Command("go", append(args, "github.com/custom-pod-autoscaler/custom-pod-autoscaler/cmd/custom-pod-autoscaler")...)
 	if output, err := build.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("building the program: %w\n%s", err, output)
 	}
@@ -274,16 +274,16 @@ func eventually(t testing.TB, what string, probe func(ctx context.Context) error
 
 // wantsConfig is an autoscaler whose evaluation is what the file `wanted` in
 // the hooks' folder holds, by default nothing.
-func wantsConfig(kind, name string, more string) string {
-	return fmt.Sprintf(`
-scaleTargetRef: {apiVersion: apps/v1, kind: %s, name: %s}
+func wantsConfig(more string) string {
+	return `
+scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: web}
 metric:
   type: shell
   shell: {entrypoint: echo, command: ["5"]}
 evaluate:
   type: shell
   shell: {entrypoint: cat, command: [wanted]}
-%s`, kind, name, more)
+` + more
 }
 
 // deployment is a Deployment with running pods.

@@ -31,7 +31,7 @@ func TestTheAPIServerIsAway(t *testing.T) {
 	}
 	t.Cleanup(c.Stop)
 	d := deploy(t, c, 2)
-	p := d.start(wantsConfig("Deployment", "web", ""), "interval=2000")
+	p := d.start(wantsConfig(""), "interval=2000")
 	p.wants(`{"targetReplicas": 3}`)
 	d.waitForReplicas(3)
 
@@ -83,7 +83,7 @@ func (p *process) resumes(away, back int, scaled string) {
 func TestTheTargetIsDeletedAndMadeAgain(t *testing.T) {
 	c := cluster.ForTest(t)
 	d := deploy(t, c, 2)
-	p := d.start(wantsConfig("Deployment", "web", ""), "interval=1000")
+	p := d.start(wantsConfig(""), "interval=1000")
 	p.wants(`{"targetReplicas": 3}`)
 	d.waitForReplicas(3)
 
@@ -119,21 +119,21 @@ func TestSIGTERM(t *testing.T) {
 
 	t.Run("in the start delay", func(t *testing.T) {
 		d := deploy(t, c, 1)
-		p := d.start(wantsConfig("Deployment", "web", "startTime: 3600000"))
+		p := d.start(wantsConfig("startTime: 3600000"))
 		p.waitForLine(0, "msg=Starting")
 		p.waitForLine(0, "Serving the REST API")
 		ended(t, p)
 	})
 	t.Run("in a hook", func(t *testing.T) {
 		d := deploy(t, c, 1)
-		p := d.start(wantsConfig("Deployment", "web", "preMetric: "+hanging))
+		p := d.start(wantsConfig("preMetric: " + hanging))
 		p.waitForFile("pid")
 		ended(t, p)
 		p.hookIsGone("pid")
 	})
 	t.Run("in a request", func(t *testing.T) {
 		d := deploy(t, c, 1)
-		p := d.start(wantsConfig("Deployment", "web", "preMetric: "+hanging), "interval=3600000")
+		p := d.start(wantsConfig("preMetric: "+hanging), "interval=3600000")
 		type answer struct {
 			status int
 			body   string
@@ -154,7 +154,7 @@ func TestSIGTERM(t *testing.T) {
 	})
 	t.Run("in a request that can still be answered", func(t *testing.T) {
 		d := deploy(t, c, 1)
-		p := d.start(wantsConfig("Deployment", "web", `
+		p := d.start(wantsConfig(`
 preMetric: {type: shell, shell: {entrypoint: sh, command: ["-c", "touch begun; while [ ! -e go ]; do sleep 0.02; done"]}}
 `), "interval=3600000")
 		p.waitForLine(0, "Serving the REST API")
@@ -216,7 +216,7 @@ kubernetesMetricSpecs: [{type: Resource}]
 		},
 		{name: "a type fault", status: 2, config: "startTime: soon\nmetric: [1]\n", says: []string{"startTime", "metric"}},
 		{
-			name: "a port that is taken", status: 1, config: wantsConfig("Deployment", "web", ""),
+			name: "a port that is taken", status: 1, config: wantsConfig(""),
 			says: []string{"apiConfig.port", "address already in use"},
 		},
 	} {
@@ -247,7 +247,7 @@ kubernetesMetricSpecs: [{type: Resource}]
 // run only, and is named.
 func TestAHangingHook(t *testing.T) {
 	d := deploy(t, cluster.ForTest(t), 2)
-	p := d.start(wantsConfig("Deployment", "web", `
+	p := d.start(wantsConfig(`
 preMetric: {type: shell, timeout: 1000, shell: {entrypoint: sh, command: ["-c", "if [ -e ok ]; then exit; fi; sleep 60 & echo $! > pid; wait"]}}
 `))
 	p.waitForLine(0, `msg="Run failed" .*stage=preMetric error=".*1s`)

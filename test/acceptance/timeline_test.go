@@ -30,7 +30,7 @@ import (
 
 func TestScalesADeployment(t *testing.T) {
 	d := deploy(t, cluster.ForTest(t), 2)
-	p := d.start(wantsConfig("Deployment", "web", ""))
+	p := d.start(wantsConfig(""))
 
 	p.waitForLine(0, `level=ERROR msg="Run failed" .*stage=evaluate error="exit status 1" stderr="cat: wanted: No such file`)
 	p.wants(`{"targetReplicas": 4}`)
@@ -55,7 +55,7 @@ func TestScalesADeployment(t *testing.T) {
 
 func TestScalesToAndFromZero(t *testing.T) {
 	d := deploy(t, cluster.ForTest(t), 2)
-	p := d.start(wantsConfig("Deployment", "web", "minReplicas: 0"))
+	p := d.start(wantsConfig("minReplicas: 0"))
 	for _, want := range []int32{0, 3, 0} {
 		p.wants(fmt.Sprintf(`{"targetReplicas": %d}`, want))
 		d.waitForReplicas(want)
@@ -67,7 +67,7 @@ func TestScalesToAndFromZero(t *testing.T) {
 
 func TestLeavesADisabledTargetAlone(t *testing.T) {
 	d := deploy(t, cluster.ForTest(t), 0)
-	p := d.start(wantsConfig("Deployment", "web", `
+	p := d.start(wantsConfig(`
 preScale: {type: shell, shell: {entrypoint: touch, command: [preScale]}}
 `))
 	p.wants(`{"targetReplicas": 4}`)
@@ -231,7 +231,7 @@ func TestAWriteTestsTheCount(t *testing.T) {
 func TestSomebodyElseScalesMeanwhile(t *testing.T) {
 	d := deploy(t, cluster.ForTest(t), 2)
 	hook := `{type: shell, timeout: 60000, shell: {entrypoint: sh, command: ["-c", "touch %[1]s; while [ ! -e go-%[1]s ]; do sleep 0.02; done"]}}`
-	p := d.start(wantsConfig("Deployment", "web", fmt.Sprintf("postEvaluate: "+hook, "evaluated")+"\npreScale: "+fmt.Sprintf(hook, "decided")))
+	p := d.start(wantsConfig(fmt.Sprintf("postEvaluate: "+hook, "evaluated") + "\npreScale: " + fmt.Sprintf(hook, "decided")))
 	p.wants(`{"targetReplicas": 4}`)
 
 	p.waitForFile("evaluated")
@@ -251,7 +251,7 @@ func TestSomebodyElseScalesMeanwhile(t *testing.T) {
 // allows.
 func TestARestartKeepsTheWindow(t *testing.T) {
 	d := deploy(t, cluster.ForTest(t), 2)
-	config := wantsConfig("Deployment", "web", "downscaleStabilization: 300")
+	config := wantsConfig("downscaleStabilization: 300")
 	p := d.start(config)
 	p.wants(`{"targetReplicas": 6}`)
 	d.waitForReplicas(6)
@@ -269,7 +269,7 @@ func TestARestartKeepsTheWindow(t *testing.T) {
 
 func TestScaleHooks(t *testing.T) {
 	d := deploy(t, cluster.ForTest(t), 2)
-	p := d.start(wantsConfig("Deployment", "web", `
+	p := d.start(wantsConfig(`
 preScale: {type: shell, shell: {entrypoint: sh, command: ["-c", "cat > preScale; exit $(cat preScaleStatus)"]}}
 postScale: {type: shell, shell: {entrypoint: sh, command: ["-c", "cat > postScale; exit 3"]}}
 `), "interval=3600000")
@@ -301,7 +301,7 @@ postScale: {type: shell, shell: {entrypoint: sh, command: ["-c", "cat > postScal
 
 func TestREST(t *testing.T) {
 	d := deploy(t, cluster.ForTest(t), 2)
-	p := d.start(wantsConfig("Deployment", "web", ""), "interval=3600000")
+	p := d.start(wantsConfig(""), "interval=3600000")
 	p.wants(`{"targetReplicas": 14}`)
 	metrics := regexp.MustCompile(`^\[\{"resource":"web-\S+","value":"5\\n"\},\{"resource":"web-\S+","value":"5\\n"\}\]$`)
 	for _, step := range []struct {
@@ -336,7 +336,7 @@ func TestLeastPrivilege(t *testing.T) {
 	if err := c.WriteServiceAccountKubeconfig(t.Context(), kubeconfig, d.namespace, "scaler"); err != nil {
 		t.Fatal(err)
 	}
-	p := start(t, settings{cluster: c, namespace: d.namespace, kubeconfig: kubeconfig, config: wantsConfig("Deployment", "web", "")})
+	p := start(t, settings{cluster: c, namespace: d.namespace, kubeconfig: kubeconfig, config: wantsConfig("")})
 	p.wants(`{"targetReplicas": 4}`)
 	p.waitForLine(0, `stage=read error="getting the target: deployments.apps \\"web\\" is forbidden: User .* cannot get resource`)
 

@@ -33,7 +33,8 @@ type kind struct {
 var kinds = []kind{
 	{
 		"sh, per-pod", "per-pod", "/bin/sh",
-		[]string{"-c", "cat >/dev/null; echo 5"}, []string{"-c", `cat >/dev/null; echo '{"targetReplicas": %d}'`},
+		[]string{"-c", "cat >/dev/null; echo 5"},
+		[]string{"-c", `cat >/dev/null; echo '{"targetReplicas": %d}'`},
 	},
 	{
 		"python, per-pod", "per-pod", "python3",
@@ -42,7 +43,8 @@ var kinds = []kind{
 	},
 	{
 		"sh, per-resource", "per-resource", "/bin/sh",
-		[]string{"-c", "cat >/dev/null; echo 5"}, []string{"-c", `cat >/dev/null; echo '{"targetReplicas": %d}'`},
+		[]string{"-c", "cat >/dev/null; echo 5"},
+		[]string{"-c", `cat >/dev/null; echo '{"targetReplicas": %d}'`},
 	},
 }
 
