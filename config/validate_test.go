@@ -99,6 +99,7 @@ func TestValidate(t *testing.T) {
 			},
 		},
 		"output of 64 MiB":   {change: func(c *config.Config) { c.MaxOutputBytes = 64 << 20 }},
+		"output of a byte":   {change: func(c *config.Config) { c.MaxOutputBytes = 1 }},
 		"output of nothing":  {change: func(c *config.Config) { c.MaxOutputBytes = 0 }, want: []string{"maxOutputBytes: must be from 1 to 67108864 (64 MiB), got 0"}},
 		"output of too much": {change: func(c *config.Config) { c.MaxOutputBytes = 64<<20 + 1 }, want: []string{"maxOutputBytes: must be from 1 to 67108864 (64 MiB), got 67108865"}},
 		"high verbosity":     {change: func(c *config.Config) { c.LogVerbosity = 100 }},
@@ -212,13 +213,17 @@ func TestValidateMethod(t *testing.T) {
 		"URL without host":     {method: request(func(h *config.HTTP) { h.URL = "http:///a" }), want: []string{"http." + wholeURL}},
 		"URL that is none":     {method: request(func(h *config.HTTP) { h.URL = "http://user:secret@[a" }), want: []string{"http.url: must be a URL: missing ']' in host"}},
 		"scheme in upper case": {method: request(func(h *config.HTTP) { h.URL = "HTTPS://a:8443/b?c=d" })},
-		"headers":              {method: request(func(h *config.HTTP) { h.Headers = map[string]string{"X-A": "b\tc"} })},
+		"headers":              {method: request(func(h *config.HTTP) { h.Headers = map[string]string{"X-A": "b\tc d"} })},
 		"a wrong header": {
 			method: request(func(h *config.HTTP) { h.Headers = map[string]string{"X A": "b"} }),
 			want:   []string{`http.headers."X A": is no name a header can have`},
 		},
 		"a header over two lines": {
 			method: request(func(h *config.HTTP) { h.Headers = map[string]string{"X-A": "b\nX-C: d"} }),
+			want:   []string{`http.headers.X-A: must not hold line breaks or other control characters`},
+		},
+		"a header with a control character": {
+			method: request(func(h *config.HTTP) { h.Headers = map[string]string{"X-A": "b\x7f"} }),
 			want:   []string{`http.headers.X-A: must not hold line breaks or other control characters`},
 		},
 		"no success": {
