@@ -102,7 +102,7 @@ func (r *request) transportFault(ctx context.Context, call Call, what string, er
 	target := *r.template.URL
 	if outer, ok := errors.AsType[*url.Error](err); ok {
 		err = outer.Err
-		if last, parseErr := url.Parse(outer.URL); parseErr == nil {
+		if last, parseErr := target.Parse(outer.URL); parseErr == nil {
 			target = *last // after redirects
 		}
 	}
@@ -111,7 +111,10 @@ func (r *request) transportFault(ctx context.Context, call Call, what string, er
 	if ctx.Err() != nil {
 		return call.interrupted(ctx, r.timeout, what)
 	}
-	cause := strings.ReplaceAll(err.Error(), url.QueryEscape(string(call.Payload)), "...")
+	cause := err.Error()
+	if len(call.Payload) > 0 { // a server may send it back, as in a redirect
+		cause = strings.ReplaceAll(cause, url.QueryEscape(string(call.Payload)), "...")
+	}
 	return call.fault(KindTransport, err, "%s: %s", what, shortened(cause, maxCause))
 }
 

@@ -32,6 +32,7 @@ var roles = map[string]func(args []string){
 	"leave-session": leaveSession,
 	"change-group":  changeGroup,
 	"flooded":       flooded,
+	"ask":           ask,
 }
 
 func TestMain(m *testing.M) {

@@ -56,7 +56,7 @@ func TestShellGetsItsArgumentsEnvironmentAndDirectoryUntouched(t *testing.T) {
 	directory := t.TempDir()
 	t.Chdir(directory)
 	writeHere(t, "hook.sh", "#!/bin/sh\nprintf '%s|' \"$@\" \"$HOOK_SETTING\" \"$(pwd -P)\"\n")
-	real, err := filepath.EvalSymlinks(directory)
+	resolved, err := filepath.EvalSymlinks(directory)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,7 +65,7 @@ func TestShellGetsItsArgumentsEnvironmentAndDirectoryUntouched(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff("$HOME|a b|*|from the operator|"+real+"|", string(result.Output)); diff != "" {
+	if diff := cmp.Diff("$HOME|a b|*|from the operator|"+resolved+"|", string(result.Output)); diff != "" {
 		t.Errorf("output (-want +got):\n%s", diff)
 	}
 }
@@ -132,27 +132,27 @@ level=INFO msg="hook wrote to stderr" stage=metric pod=pod-1 line="no end"
 
 func TestShellTimeout(t *testing.T) {
 	t.Parallel()
-	const timeout = 2 * time.Second
+	const timeout = 3 * time.Second
 	for _, test := range []struct{ name, script, want string }{
 		{
 			"nothing comes", "echo $$ >&2; sleep 600",
-			"no answer within 2s (timeout); killed with its process group",
+			"no answer within 3s (timeout); killed with its process group",
 		},
 		{
 			"it ignores polite signals", "trap '' TERM INT HUP; echo $$ >&2; while :; do sleep 1; done",
-			"no answer within 2s (timeout); killed with its process group",
+			"no answer within 3s (timeout); killed with its process group",
 		},
 		{
 			"a grandchild holds stdout", "sleep 600 2>/dev/null & echo $! >&2",
-			"exited, but a process it started holds its stdout open: no end of the answer within 2s (timeout); killed with its process group",
+			"exited, but a process it started holds its stdout open: no end of the answer within 3s (timeout); killed with its process group",
 		},
 		{
 			"a grandchild holds stderr", "sleep 600 >/dev/null & echo $! >&2",
-			"exited, but a process it started holds its stderr open: no end of that within 2s (timeout); killed with its process group",
+			"exited, but a process it started holds its stderr open: no end of that within 3s (timeout); killed with its process group",
 		},
 		{
 			"it is stopped", "echo $$ >&2; kill -STOP $$",
-			"no answer within 2s (timeout); killed with its process group",
+			"no answer within 3s (timeout); killed with its process group",
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -227,7 +227,7 @@ func TestShellLeavesAloneWhatASuccessLeavesBehind(t *testing.T) {
 // us waiting.
 func TestShellIsNotHeldByAnotherSession(t *testing.T) {
 	t.Parallel()
-	executor := newExecutor(t, shellMethod(2*time.Second, self(t), "leave-session"), newPool(t, PoolOptions{}))
+	executor := newExecutor(t, shellMethod(3*time.Second, self(t), "leave-session"), newPool(t, PoolOptions{}))
 	_, err := executor.Execute(t.Context(), Call{})
 	failed := fault(t, err)
 	for _, pid := range pids(t, failed.Stderr) {
@@ -243,7 +243,7 @@ func TestShellIsNotHeldByAnotherSession(t *testing.T) {
 
 func TestShellKillsAProgramThatChangedItsGroup(t *testing.T) {
 	t.Parallel()
-	executor := newExecutor(t, shellMethod(2*time.Second, self(t), "change-group"), newPool(t, PoolOptions{}))
+	executor := newExecutor(t, shellMethod(3*time.Second, self(t), "change-group"), newPool(t, PoolOptions{}))
 	_, err := executor.Execute(t.Context(), Call{})
 	ids := pids(t, fault(t, err).Stderr)
 	kill(t, ids[1])

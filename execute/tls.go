@@ -82,7 +82,7 @@ func readFiles(names ...string) ([][]byte, error) {
 		if name == "" {
 			continue
 		}
-		content, err := os.ReadFile(name) //nolint:gosec // the configuration names it
+		content, err := os.ReadFile(name)
 		if err != nil {
 			return nil, fmt.Errorf("reading a certificate or key: %w", err)
 		}
