@@ -25,5 +25,5 @@
 //
 // The programs are built once, which takes ten minutes on two cores, more than
 // `go test` gives a package by default: on a new machine
-// `go run ./test/cmd/cluster build` goes first. Linux and macOS.
+// `go run ./test/cmd/cluster build` goes first.
 package cluster
