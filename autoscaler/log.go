@@ -7,6 +7,8 @@ import (
 	"context"
 	"log/slog"
 	"time"
+
+	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/execute"
 )
 
 // LogObserver writes one line a run: a run that failed as an error, the others
@@ -37,7 +39,7 @@ func (o LogObserver) Observe(r Record) {
 func outcome(r Record) string {
 	switch {
 	case r.Trigger.DryRun:
-		return "Would scale, but this is a dry run"
+		return "Dry run"
 	case r.Written:
 		return "Scaled"
 	case r.Decision.Disabled:
@@ -53,7 +55,11 @@ func (f *Failure) attributes() []slog.Attr {
 		attributes = append(attributes, slog.String("pod", f.Subject))
 	}
 	attributes = append(attributes, slog.String("error", f.Message))
-	if f.Stderr != "" {
+	switch {
+	case f.Stderr == "":
+	case f.Kind == execute.KindStatus:
+		attributes = append(attributes, slog.String("body", f.Stderr))
+	default:
 		attributes = append(attributes, slog.String("stderr", f.Stderr))
 	}
 	return attributes

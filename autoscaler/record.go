@@ -72,7 +72,8 @@ type Failure struct {
 	Kind execute.Kind `json:"kind,omitempty"`
 	// Message says what went wrong.
 	Message string `json:"message"`
-	// Stderr is the end of what a failing program wrote to stderr.
+	// Stderr is the end of what a failing program wrote to stderr, or the
+	// beginning of a refused response's body.
 	Stderr string `json:"stderr,omitempty"`
 }
 

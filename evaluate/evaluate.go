@@ -5,6 +5,7 @@
 package evaluate
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -64,6 +65,9 @@ func Evaluate(ctx context.Context, run *execute.Run, snapshot resource.Snapshot,
 func Parse(output []byte) (Evaluation, error) {
 	var answer struct {
 		TargetReplicas *int32 `json:"targetReplicas"`
+	}
+	if len(bytes.TrimSpace(output)) == 0 {
+		return Evaluation{}, errors.New("failed to parse JSON evaluation: nothing was printed")
 	}
 	if err := json.Unmarshal(output, &answer); err != nil {
 		return Evaluation{}, fmt.Errorf("failed to parse JSON evaluation, got %s: %w", shorten(output), explain(err))

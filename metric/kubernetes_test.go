@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -426,7 +427,7 @@ func (s *apiServer) asked() []string {
 // kubernetes gathers the specs from the API server through the real clients.
 func (s *apiServer) kubernetes(t *testing.T, specs []autoscalingv2.MetricSpec) *Kubernetes {
 	t.Helper()
-	clients, err := resource.Connect(&rest.Config{Host: s.url}, "test", rest.NoWarnings{})
+	clients, err := resource.Connect(&rest.Config{Host: s.url}, "test", slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

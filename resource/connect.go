@@ -6,6 +6,7 @@ package resource
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"os"
 	"time"
@@ -92,12 +93,14 @@ func kubeconfigName(explicit string) string {
 
 // Connect makes the clients. It sends nothing: a run finds out whether the API
 // server answers, so that one that is away at the start is no reason to exit.
-func Connect(config *rest.Config, userAgent string, warnings rest.WarningHandlerWithContext) (*Clients, error) {
+// The log gets each request at LevelRequest, and the API server's warnings.
+func Connect(config *rest.Config, userAgent string, log *slog.Logger) (*Clients, error) {
 	config = rest.CopyConfig(config)
 	config.UserAgent = userAgent
 	config.Timeout = RequestTimeout
 	config.QPS, config.Burst = requestsPerSecond, requestBurst
-	config.WarningHandlerWithContext = warnings
+	config.WarningHandlerWithContext = warningLogger{log}
+	config.Wrap(func(next http.RoundTripper) http.RoundTripper { return requestLogger{next: next, log: log} })
 	// One connection per request under way, dropped when it times out. A
 	// multiplexed HTTP/2 connection to an API server that went away silently
 	// would go on failing every run until its own health check, 45 s later.

@@ -42,7 +42,7 @@ type Scale struct {
 func (t *Target) Scale(ctx context.Context) (Scale, error) {
 	object, err := t.get(ctx, "scale")
 	if err != nil {
-		return Scale{}, fmt.Errorf("getting the target's scale: %w", err)
+		return Scale{}, fmt.Errorf("getting the target's scale in the namespace %s: %w", t.namespace, err)
 	}
 	scale, err := parseScale(object)
 	if err != nil {
@@ -69,7 +69,7 @@ func (t *Target) PatchScale(ctx context.Context, patch []byte) error {
 func (t *Target) object(ctx context.Context) (*unstructured.Unstructured, error) {
 	object, err := t.get(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("getting the target: %w", err)
+		return nil, fmt.Errorf("getting the target in the namespace %s: %w", t.namespace, err)
 	}
 	return object, nil
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/viper"
 
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/config"
+	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/resource"
 )
 
 // newCommand is the command line: the root runs, the others look.
@@ -126,15 +127,21 @@ func atMostOneArgument(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-// newLog makes the process's logger. logVerbosity 0 is information, every step
-// above is four of slog's levels more.
+// newLog makes the process's logger. logVerbosity 0 is information, 1 detail,
+// and everything above the requests to the API server.
 func newLog(c config.Process, to *os.File) *slog.Logger {
-	options := &slog.HandlerOptions{Level: slog.LevelInfo - slog.Level(4*min(c.LogVerbosity, maxVerbosity))}
+	levels := []slog.Level{slog.LevelInfo, slog.LevelDebug, resource.LevelRequest}
+	options := &slog.HandlerOptions{Level: levels[min(int(c.LogVerbosity), len(levels)-1)], ReplaceAttr: nameLevel}
 	if c.LogFormat == config.LogJSON {
 		return slog.New(slog.NewJSONHandler(to, options))
 	}
 	return slog.New(slog.NewTextHandler(to, options))
 }
 
-// maxVerbosity is the level at which everything is logged.
-const maxVerbosity = 10
+// nameLevel names the level that slog has no name for.
+func nameLevel(groups []string, a slog.Attr) slog.Attr {
+	if level, ok := a.Value.Any().(slog.Level); ok && len(groups) == 0 && level == resource.LevelRequest {
+		a.Value = slog.StringValue("TRACE")
+	}
+	return a
+}

@@ -11,7 +11,6 @@ import (
 	"strings"
 
 	"golang.org/x/sync/errgroup"
-	"k8s.io/client-go/rest"
 	"k8s.io/klog/v2"
 
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/api"
@@ -27,16 +26,17 @@ import (
 // one of them fails.
 func run(ctx context.Context, loaded config.Loaded, kubeconfig string, logTo *os.File) error {
 	log := newLog(loaded.Config.Process, logTo)
-	klog.SetSlogLogger(log.With("component", "client-go"))
+	// client-go's own verbose lines hold whole objects, which are never logged.
+	klog.SetSlogLogger(newLog(config.Process{LogFormat: loaded.Config.LogFormat}, logTo).With("component", "client-go"))
 	for _, warning := range loaded.Warnings {
-		log.Warn("The configuration has a key that is not known", "warning", warning)
+		log.Warn("Part of the configuration has no effect", "warning", warning)
 	}
 
 	clientConfig, err := resource.ClientConfig(kubeconfig)
 	if err != nil {
 		return err
 	}
-	clients, err := resource.Connect(clientConfig, "custom-pod-autoscaler/"+version, warningLogger{log})
+	clients, err := resource.Connect(clientConfig, "custom-pod-autoscaler/"+version, log.With("component", "kubernetes"))
 	if err != nil {
 		return err
 	}
@@ -89,17 +89,4 @@ func newAutoscaler(c config.Autoscaler, clients *resource.Clients, pool *execute
 		Observer: autoscaler.LogObserver{Log: log},
 		Log:      log,
 	}), nil
-}
-
-// warningLogger logs the warnings that the API server sends, such as for a
-// deprecated version of the target's API.
-type warningLogger struct{ log *slog.Logger }
-
-var _ rest.WarningHandlerWithContext = warningLogger{}
-
-// HandleWarningHeaderWithContext logs one warning.
-func (l warningLogger) HandleWarningHeaderWithContext(_ context.Context, code int, _, message string) {
-	if code == 299 && message != "" {
-		l.log.Warn("The API server warns", "warning", message)
-	}
 }

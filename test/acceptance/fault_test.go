@@ -37,7 +37,7 @@ func TestTheAPIServerIsAway(t *testing.T) {
 
 	away := p.mark()
 	c.StopAPIServer()
-	p.waitForLine(away, `msg="Run failed" .*stage=read error="getting the target: .*connection refused`)
+	p.waitForLine(away, `msg="Run failed" .*stage=read error="getting the target in the namespace \S+: .*connection refused`)
 	p.wants(`{"targetReplicas": 4}`)
 	if err := c.StartAPIServer(t.Context()); err != nil {
 		t.Fatal(err)
@@ -90,7 +90,7 @@ func TestTheTargetIsDeletedAndMadeAgain(t *testing.T) {
 	if err := d.client.AppsV1().Deployments(d.namespace).Delete(t.Context(), "web", metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	p.waitForLine(0, `msg="Run failed" .*stage=read error="getting the target: deployments.apps \\"web\\" not found"`)
+	p.waitForLine(0, `msg="Run failed" .*stage=read error="getting the target in the namespace \S+: deployments.apps \\"web\\" not found"`)
 	p.wants(`{"targetReplicas": 5}`)
 	if err := c.Deploy(t.Context(), d.namespace, cluster.Workload{Name: "web", Replicas: 2}); err != nil {
 		// The autoscaler may have scaled it while it was waited for.

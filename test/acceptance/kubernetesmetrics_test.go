@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -23,7 +24,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/client-go/rest"
 	"sigs.k8s.io/yaml"
 
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/metric"
@@ -173,7 +173,7 @@ kubernetesMetricSpecs[3] (External queue): the API server does not serve externa
 // it needs.
 func gathering(t *testing.T, c *cluster.Cluster, namespace string, specs ...string) func(context.Context) ([]metric.KubernetesMetric, error) {
 	t.Helper()
-	clients, err := resource.Connect(c.RESTConfig(), "acceptance", rest.NoWarnings{})
+	clients, err := resource.Connect(c.RESTConfig(), "acceptance", slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -194,7 +195,7 @@ evaluate: {type: shell, shell: {entrypoint: cat, command: [wanted]}}
 func TestAWriteTestsTheCount(t *testing.T) {
 	c := cluster.ForTest(t)
 	d := deploy(t, c, 2)
-	clients, err := resource.Connect(c.RESTConfig(), "test", nil)
+	clients, err := resource.Connect(c.RESTConfig(), "test", slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -338,7 +339,7 @@ func TestLeastPrivilege(t *testing.T) {
 	}
 	p := start(t, settings{cluster: c, namespace: d.namespace, kubeconfig: kubeconfig, config: wantsConfig("")})
 	p.wants(`{"targetReplicas": 4}`)
-	p.waitForLine(0, `stage=read error="getting the target: deployments.apps \\"web\\" is forbidden: User .* cannot get resource`)
+	p.waitForLine(0, `stage=read error="getting the target in the namespace \S+: deployments.apps \\"web\\" is forbidden: User .* cannot get resource`)
 
 	for resource, manifest := range map[string]string{
 		"roles": `
