@@ -42,9 +42,10 @@ func TestAutoscaler(t *testing.T) {
 	control := cluster.ForTest(t)
 	images.make(t, images.debian(t), "linux/"+runtime.GOARCH, "debian-slim")
 	const image = "custom-pod-autoscaler/debian-slim:" + tag
+	asRoot := build(t, image, "Dockerfile")
 
 	t.Run("as root", func(t *testing.T) {
-		c := newContainer(t, control, build(t, image, "Dockerfile"))
+		c := newContainer(t, control, asRoot)
 		c.start(images.command(t.Context(), "buildah", append(c.buildahRun(), "/app/custom-pod-autoscaler")...))
 		c.scales("0 in /app wants 3")
 		c.ends()
@@ -56,7 +57,7 @@ func TestAutoscaler(t *testing.T) {
 		c.ends()
 	})
 	t.Run("as the first process", func(t *testing.T) {
-		c := newContainer(t, control, build(t, image, "Dockerfile"))
+		c := newContainer(t, control, asRoot)
 		c.start(c.firstProcess(t.Context()))
 		c.scales("0 in /app wants 3")
 		c.reaps()
