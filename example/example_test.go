@@ -345,7 +345,7 @@ func thresholds(s *story) {
 // downscaleStabilisation shortens the window, so that a test can wait for its
 // end.
 func downscaleStabilisation(s *story) {
-	s.environment["downscaleStabilization"] = "10"
+	s.rewrite("config.yaml", "downscaleStabilization: 300", "downscaleStabilization: 10")
 	s.run()
 	s.annotate("requests-per-second", "450")
 	s.becomes(5)
@@ -390,5 +390,5 @@ func scaleHooks(s *story) {
 
 // failedIn finds a run that failed in a stage.
 func failedIn(stage string) func(line) bool {
-	return func(l line) bool { return l.Message == "Run failed" && l.Stage == stage }
+	return func(l line) bool { return l.Message == failed && l.Stage == stage }
 }

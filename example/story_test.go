@@ -298,14 +298,14 @@ func (s *story) waitForCount(replicas int64) error {
 	}
 }
 
-// stays waits for two whole runs and fails unless they leave the target at that
-// many replicas.
+// stays waits for two whole runs that do not fail, and fails unless they leave
+// the target at that many replicas.
 func (s *story) stays(replicas int) {
 	s.Helper()
 	s.settles()
 	for range 2 {
-		run := s.says("the end of a run", line.endsRun)
-		if run.Message == "Run failed" || run.From != replicas || run.To != replicas {
+		run := s.says("the end of a run", func(l line) bool { return l.endsRun() && l.Message != failed })
+		if run.From != replicas || run.To != replicas {
 			s.Fatalf("a run ended with %+v, want %d replicas to stay", run, replicas)
 		}
 	}
@@ -346,8 +346,11 @@ type line struct {
 	Line string `json:"line"`
 }
 
+// failed is the message of a run that failed.
+const failed = "Run failed"
+
 func (l line) endsRun() bool {
-	return l.Reason != "" || l.Message == "Run failed"
+	return l.Reason != "" || l.Message == failed
 }
 
 // journal keeps the runtime's log and lets one reader wait for its lines.
