@@ -299,8 +299,8 @@ func TestHTTPResponseIsBounded(t *testing.T) {
 		{"size=100000&packed", 100_000, false},
 		{"size=100001", 0, true},
 		{"size=100001&packed", 0, true},
-		{"size=30000000", 0, true},
-		{"size=30000000&packed", 0, true},
+		{"size=3000000", 0, true},
+		{"size=3000000&packed", 0, true},
 	} {
 		result, err := newExecutor(t, httpMethod(server.URL+"?"+test.query), pool).Execute(t.Context(), Call{})
 		if len(result.Output) != test.size {

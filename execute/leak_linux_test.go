@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"testing"
@@ -21,6 +22,14 @@ const atOnce = 10
 
 // holdings are what must not grow with the number of calls.
 type holdings struct{ goroutines, files, sockets int }
+
+// withoutCollection keeps the garbage collector from closing files that a call
+// has forgotten.
+func withoutCollection(t *testing.T) {
+	t.Helper()
+	before := debug.SetGCPercent(-1)
+	t.Cleanup(func() { debug.SetGCPercent(before) })
+}
 
 func held(t *testing.T) holdings {
 	t.Helper()
@@ -68,6 +77,7 @@ func callMany(t *testing.T, executor Executor, number int, check func(Result, er
 }
 
 func TestShellTimeoutsLeaveNothingBehind(t *testing.T) {
+	withoutCollection(t)
 	executor := newExecutor(t, shellMethod(20*time.Millisecond, "/bin/sh", "-c", "sleep 600 & sleep 600 | sleep 600"), newPool(t, PoolOptions{}))
 	timesOut := func(_ Result, err error) {
 		if failed := fault(t, err); failed.Kind != KindTimeout {
@@ -81,6 +91,7 @@ func TestShellTimeoutsLeaveNothingBehind(t *testing.T) {
 }
 
 func TestHTTPTimeoutsLeaveNothingBehind(t *testing.T) {
+	withoutCollection(t)
 	for _, scheme := range []string{"http://", "https://"} {
 		address := listenOnly(t)
 		method := httpMethod(scheme + address)
@@ -98,6 +109,7 @@ func TestHTTPTimeoutsLeaveNothingBehind(t *testing.T) {
 }
 
 func TestTLSCallsLeaveNothingBehind(t *testing.T) {
+	withoutCollection(t)
 	issuer := newAuthority(t, "issuer")
 	files := material{t, t.TempDir()}
 	files.write(map[string][]byte{"ca.crt": issuer.pem})

@@ -25,8 +25,8 @@ const reapPause = 200 * time.Millisecond
 // command is; in any other process Reap returns at once. An error means that
 // orphans are no longer reaped; calls are not affected.
 //
-// Children of this process that are no hooks keep their exit status, as long as
-// they stay in its process group.
+// Children of this process that are no hooks of this pool keep their exit
+// status as long as they stay in its process group.
 func (p *Pool) Reap(ctx context.Context) error {
 	if os.Getpid() != 1 {
 		return nil

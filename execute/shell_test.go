@@ -245,9 +245,14 @@ func TestShellKillsAProgramThatChangedItsGroup(t *testing.T) {
 	t.Parallel()
 	executor := newExecutor(t, shellMethod(3*time.Second, self(t), "change-group"), newPool(t, PoolOptions{}))
 	_, err := executor.Execute(t.Context(), Call{})
-	ids := pids(t, fault(t, err).Stderr)
+	failed := fault(t, err)
+	if want := "no answer within 3s (timeout); killed with its process group"; failed.Message != want {
+		t.Errorf("got message %q", failed.Message)
+	}
+	ids := pids(t, failed.Stderr)
+	eventuallyGone(t, ids[0])
 	kill(t, ids[1])
-	eventuallyGone(t, ids...)
+	eventuallyGone(t, ids[1])
 }
 
 func TestShellOutputIsBounded(t *testing.T) {
@@ -387,7 +392,7 @@ func flooded([]string) {
 		{"head -c 300000000 /dev/zero", false},
 		{"head -c 300000000 /dev/zero >&2; exit 1", false},
 		{"head -c 300000000 /dev/zero >&2; exit 1", true},
-		{"yes 'a line of stderr' | head -c 300000000 >&2; exit 1", true},
+		{"yes 'a line of stderr' | head -c 30000000 >&2; exit 1", true},
 	} {
 		method := shellMethod(5*time.Minute, "/bin/sh", "-c", flood.script)
 		method.Shell.LogStderr = flood.logged
