@@ -205,6 +205,7 @@ func TestLoadTakesTheFirstDocument(t *testing.T) {
 		"an alias and a merge":              required + "<<: &more\n  interval: 500",
 		"Windows line ends":                 strings.ReplaceAll(required, "\n", "\r\n") + "interval: 500",
 		"flow YAML":                         "{" + strings.Join(strings.Split(strings.TrimSpace(required), "\n"), ",\n") + ", interval: 500}",
+		"the largest file":                  largest(required + "interval: 500\n#"),
 		"JSON":                              requiredJSON(`"interval": 500`),
 		"JSON with text behind it":          requiredJSON(`"interval": 500`) + ` {"interval": 900}`,
 		"JSON indented with tabs":           "\n" + requiredJSON("\n\t\t\"interval\":\t500"),
@@ -225,6 +226,11 @@ func TestLoadTakesTheFirstDocument(t *testing.T) {
 			}
 		})
 	}
+}
+
+// largest fills a file up to the largest size.
+func largest(file string) string {
+	return file + strings.Repeat("x", config.MaxFileBytes-len(file))
 }
 
 // requiredJSON is required as JSON, with one more member.
@@ -306,6 +312,7 @@ func TestLoadWarns(t *testing.T) {
 		{name: "unknown key", file: required + "minReplica: 5", want: []string{"minReplica: unknown key, ignored; did you mean minReplicas?"}},
 		{name: "other case", file: required + "MINREPLICA: 5", want: []string{"MINREPLICA: unknown key, ignored; did you mean minReplicas?"}},
 		{name: "swapped letters", file: required + "intreval: 5", want: []string{"intreval: unknown key, ignored; did you mean interval?"}},
+		{name: "swapped letters of a short word", file: required + "apiConfig: {prot: 5000}", want: []string{"apiConfig.prot: unknown key, ignored; did you mean port?"}},
 		{name: "nothing near", file: required + "colour: red", want: []string{"colour: unknown key, ignored"}},
 		{name: "a strange key", file: required + `"a b\n": 1`, want: []string{`"a b\n": unknown key, ignored`}},
 		{name: "a long key", file: required + `"` + strings.Repeat("k", 100) + `": 1`, want: []string{`"` + strings.Repeat("k", 64) + `...": unknown key, ignored`}},
