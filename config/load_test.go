@@ -166,7 +166,7 @@ interval: "abc"
 	want := []string{
 		`evaluate: is required: the method that runs it, such as {type: shell, shell: {entrypoint: ...}}`,
 		`interval: must be a whole number of milliseconds, got the text "abc"`,
-		`maxReplicas: must be at least 1, got -1 (from the environment variable maxReplicas)`,
+		`maxReplicas: must be at least 0, got -1 (from the environment variable maxReplicas)`,
 		`metric.timeout: must be a whole number of milliseconds, got the text "soon"`,
 		`metric.type: must be "shell" or "http", got "shel"`,
 		`minReplicas: is set but empty: unset it, or give it a value (from the environment variable minReplicas)`,

@@ -55,7 +55,6 @@ func (v *validator) process(p Process) {
 	if p.APIConfig.Enabled {
 		v.api("apiConfig", p.APIConfig)
 	}
-	v.atLeast("logVerbosity", int64(p.LogVerbosity), 0)
 	oneOf(v, "logFormat", p.LogFormat, LogText, LogJSON)
 }
 
@@ -148,8 +147,8 @@ func (v *validator) kubernetesName(key, name string, reasons func(string) []stri
 
 func (v *validator) replicas(least, most int32) {
 	v.atLeast("minReplicas", int64(least), 0)
-	v.atLeast("maxReplicas", int64(most), 1)
-	if least > most && most >= 1 && !v.mistyped("maxReplicas") {
+	v.atLeast("maxReplicas", int64(most), 0)
+	if least > most && most >= 0 && !v.mistyped("maxReplicas") {
 		v.fault("minReplicas", "must not be above maxReplicas: %d is above %d", least, most)
 	}
 }

@@ -52,8 +52,8 @@ func newValidateCommand(settings *viper.Viper) *cobra.Command {
 	command := &cobra.Command{
 		Use:   "validate [file]",
 		Short: "Check a configuration file, and the environment with it",
-		Long: "Prints every fault with its key, and every unknown key with the nearest known\n" +
-			"name. Exits with 2 if there is a fault, with --strict also for an unknown key.",
+		Long: "Prints every fault with its key, and warns of every unknown key, with the nearest\n" +
+			"known name. Exits with 2 if there is a fault, with --strict also for a warning.",
 		Args: atMostOneArgument,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 1 {
@@ -67,13 +67,13 @@ func newValidateCommand(settings *viper.Viper) *cobra.Command {
 				return err
 			}
 			if strict && len(loaded.Warnings) > 0 {
-				return refusal{fmt.Errorf("%s has unknown keys, and --strict was given", settings.GetString("config"))}
+				return refusal{fmt.Errorf("%s has warnings, and --strict was given", settings.GetString("config"))}
 			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s is valid\n", settings.GetString("config"))
 			return err
 		},
 	}
-	command.Flags().BoolVar(&strict, "strict", false, "fail on unknown keys")
+	command.Flags().BoolVar(&strict, "strict", false, "fail on warnings, such as of unknown keys")
 	return command
 }
 
@@ -131,7 +131,7 @@ func atMostOneArgument(cmd *cobra.Command, args []string) error {
 // and everything above the requests to the API server.
 func newLog(c config.Process, to *os.File) *slog.Logger {
 	levels := []slog.Level{slog.LevelInfo, slog.LevelDebug, resource.LevelRequest}
-	options := &slog.HandlerOptions{Level: levels[min(int(c.LogVerbosity), len(levels)-1)], ReplaceAttr: nameLevel}
+	options := &slog.HandlerOptions{Level: levels[max(0, min(int(c.LogVerbosity), len(levels)-1))], ReplaceAttr: nameLevel}
 	if c.LogFormat == config.LogJSON {
 		return slog.New(slog.NewJSONHandler(to, options))
 	}
