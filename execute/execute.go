@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"sync"
 	"time"
 
@@ -41,9 +42,9 @@ type Result struct {
 // Executor runs one method. It is safe for concurrent use.
 type Executor interface {
 	// Execute asks the hook and waits for its answer, at most the method's
-	// timeout. Its error is an *Error. When it returns, whatever the call
-	// started and still belongs to its process group after a failure is dead
-	// and reaped.
+	// timeout. Its error is an *Error. After a failure everything has been
+	// killed that the call started and that is still in its process group;
+	// after a success what the hook left running is left alone.
 	Execute(ctx context.Context, call Call) (Result, error)
 }
 
@@ -184,7 +185,7 @@ var errTooMuch = errors.New("too much output")
 // readAtMost reads to the end, or fails with errTooMuch when there is more than
 // limit. It takes memory only as the answer grows.
 func readAtMost(r io.Reader, limit int64) ([]byte, error) {
-	data, err := io.ReadAll(io.LimitReader(r, limit+1))
+	data, err := io.ReadAll(io.LimitReader(r, min(limit, math.MaxInt64-1)+1))
 	if int64(len(data)) > limit {
 		return nil, errTooMuch
 	}

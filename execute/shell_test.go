@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -268,6 +269,10 @@ func TestShellOutputIsBounded(t *testing.T) {
 			(fault(t, err).Kind != KindOutput || err.Error() != want) {
 			t.Errorf("%d bytes: got %v", size, err)
 		}
+	}
+	boundless := newPool(t, PoolOptions{MaxOutputBytes: math.MaxInt64})
+	if result, err := newExecutor(t, shellMethod(patience, "echo", "5"), boundless).Execute(t.Context(), Call{}); string(result.Output) != "5\n" {
+		t.Errorf("without a bound: got %q, %v", result.Output, err)
 	}
 	endless := newExecutor(t, shellMethod(patience, "/bin/sh", "-c", "echo $$ >&2; while :; do echo more; done"), pool)
 	_, err := endless.Execute(t.Context(), Call{})

@@ -59,14 +59,16 @@ func notInPath(entrypoint string) string {
 // notThere is about a program of which something does not exist: itself, or
 // what is to run it.
 func notThere(path string, err error) string {
-	start, readable := beginning(path)
+	_, statErr := os.Stat(path)
+	absent := statErr != nil
+	start, _ := beginning(path)
 	switch interpreter := shebang(start); {
-	case !readable && strings.ContainsAny(path, " \t"):
+	case absent && strings.ContainsAny(path, " \t"):
 		return fmt.Sprintf("the program %q does not exist; entrypoint is the program alone, its arguments belong into command", path)
-	case !readable && !filepath.IsAbs(path):
+	case absent && !filepath.IsAbs(path):
 		directory, _ := os.Getwd() // only to help
 		return fmt.Sprintf("the program %q does not exist in the working directory %q", path, directory)
-	case !readable:
+	case absent:
 		return fmt.Sprintf("the program %q does not exist", path)
 	case strings.HasSuffix(interpreter, "\r"):
 		return fmt.Sprintf("the first line of %q ends in a carriage return, so that its interpreter is not found: save it with Unix line ends (LF)", path)
