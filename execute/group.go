@@ -10,12 +10,17 @@ import (
 	"os/exec"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
 	// drainTime is how long the pipes of a killed group are read on. They end
-	// at once, unless a process that left the group holds them.
-	drainTime = 100 * time.Millisecond
+	// at once, unless a process that left the group holds them; what was
+	// written is worth the wait on a machine so busy that reading it takes a
+	// while. hastyDrainTime is that of a call that was cancelled.
+	drainTime      = 2 * time.Second
+	hastyDrainTime = 200 * time.Millisecond
 	// killTime is how long a killed program may take to be gone. It takes no
 	// time, unless it hangs in the kernel or belongs to another user.
 	killTime = time.Second
@@ -88,15 +93,17 @@ func (g *group) converse(payload []byte, limit int64, stderrSink func(io.Reader)
 	}()
 }
 
+// kill kills the group.
+func (g *group) kill() {
+	_ = syscall.Kill(-g.leader.Process.Pid, syscall.SIGKILL)
+	_ = g.leader.Process.Kill() // it may have joined another group
+}
+
 // end waits for everything that converse began, closes the pipes and reaps the
-// leader. After a failure it kills the group first; it reports false when the
-// leader outlives that.
-func (g *group) end(failed bool) bool {
-	if failed {
-		_ = syscall.Kill(-g.leader.Process.Pid, syscall.SIGKILL)
-		_ = g.leader.Process.Kill() // it may have joined another group
-	}
-	drained := time.Now().Add(drainTime)
+// leader. It reads the pipes on for a while at most, and reports false when the
+// leader outlives being killed.
+func (g *group) end(drain time.Duration) bool {
+	drained := time.Now().Add(drain)
 	_ = g.stdout.SetReadDeadline(drained)
 	_ = g.stderr.SetReadDeadline(drained)
 	<-g.stdoutEnded
@@ -157,7 +164,7 @@ func exitFault(status syscall.WaitStatus, err error) (Kind, string) {
 // signalFault says which signal ended a program and who may have sent it: it
 // was not us.
 func signalFault(status syscall.WaitStatus) string {
-	message := "killed by signal: " + status.Signal().String()
+	message := "killed by " + unix.SignalName(status.Signal())
 	if status.CoreDump() {
 		message += " (core dumped)"
 	}

@@ -36,14 +36,20 @@ func (s *shell) Execute(ctx context.Context, call Call) (Result, error) {
 	var keep tail
 	running.converse(call.Payload, s.pool.limit, s.stderrSink(ctx, call, &keep))
 	fault := s.await(ctx, call, running)
-	if ended := running.end(fault != nil); !ended {
+	if fault == nil {
+		running.end(drainTime)
+		return Result{Output: running.output}, nil
+	}
+	running.kill()
+	drain := drainTime
+	if fault.Kind == KindCanceled {
+		drain = hastyDrainTime
+	}
+	if ended := running.end(drain); !ended {
 		fault.Message += "; it could not be killed and is still there"
 	}
-	if fault != nil {
-		fault.Stderr = keep.String()
-		return Result{}, fault
-	}
-	return Result{Output: running.output}, nil
+	fault.Stderr = keep.String()
+	return Result{}, fault
 }
 
 // await waits until the program has exited with status 0 and its stdout and

@@ -82,13 +82,13 @@ func TestShellFailures(t *testing.T) {
 		{"a failure with a background process", "sleep 600 & exit 1", Error{Kind: KindExit, Message: "exit status 1"}},
 		{"killed", "kill -9 $$", Error{
 			Kind:    KindSignal,
-			Message: "killed by signal: killed; not sent by the autoscaler: perhaps the kernel's, because the container ran out of memory",
+			Message: "killed by SIGKILL; not sent by the autoscaler: perhaps the kernel's, because the container ran out of memory",
 		}},
 		{"terminated", "echo on my way >&2; kill $$", Error{
-			Kind: KindSignal, Message: "killed by signal: terminated; not sent by the autoscaler", Stderr: "on my way\n",
+			Kind: KindSignal, Message: "killed by SIGTERM; not sent by the autoscaler", Stderr: "on my way\n",
 		}},
 		{"crashed", "ulimit -c 0; kill -SEGV $$", Error{
-			Kind: KindSignal, Message: "killed by signal: segmentation fault; the program crashed",
+			Kind: KindSignal, Message: "killed by SIGSEGV; the program crashed",
 		}},
 		{"stderr that is not UTF-8", `printf 'a\377b' >&2; exit 1`, Error{Kind: KindExit, Message: "exit status 1", Stderr: "a?b"}},
 	} {
@@ -332,7 +332,8 @@ func TestShellAbandonsAProgramThatCannotBeKilled(t *testing.T) {
 	for _, ended := range []chan struct{}{hanging.stdoutEnded, hanging.stderrEnded, hanging.fed} {
 		close(ended)
 	}
-	if hanging.end(true) {
+	hanging.kill()
+	if hanging.end(hastyDrainTime) {
 		t.Error("it is said to have ended")
 	}
 	close(hanging.exited)

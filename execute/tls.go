@@ -49,7 +49,7 @@ func newClient(method config.HTTP, timeout time.Duration) *client {
 func (c *client) current() (*http.Client, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	files, err := readFiles(c.method.CACert, c.method.ClientCert, c.method.ClientKey)
+	files, err := c.readFiles()
 	if err != nil {
 		return nil, err
 	}
@@ -75,23 +75,31 @@ func (c *client) close() {
 	}
 }
 
-// readFiles is the content of each file; nothing for one that is not set.
-func readFiles(names ...string) ([][]byte, error) {
-	contents := make([][]byte, len(names))
-	for i, name := range names {
-		if name == "" {
-			continue
-		}
-		content, err := os.ReadFile(name)
+// readFiles is the content of caCert, clientCert and clientKey; nothing for one
+// that is not set.
+func (c *client) readFiles() ([][]byte, error) {
+	var contents [][]byte
+	for _, file := range []struct{ key, name string }{
+		{"caCert", c.method.CACert}, {"clientCert", c.method.ClientCert}, {"clientKey", c.method.ClientKey},
+	} {
+		content, err := readPEM(file.name)
 		if err != nil {
-			return nil, fmt.Errorf("reading a certificate or key: %w", err)
+			return nil, fmt.Errorf("reading %s: %w", file.key, err)
 		}
-		if bytes.LastIndex(content, []byte("-----BEGIN ")) > bytes.LastIndex(content, []byte("-----END ")) {
-			return nil, fmt.Errorf("reading a certificate or key: %s is cut off in its last block, as while it is being written", name)
-		}
-		contents[i] = content
+		contents = append(contents, content)
 	}
 	return contents, nil
+}
+
+func readPEM(name string) ([]byte, error) {
+	if name == "" {
+		return nil, nil
+	}
+	content, err := os.ReadFile(name)
+	if err == nil && bytes.LastIndex(content, []byte("-----BEGIN ")) > bytes.LastIndex(content, []byte("-----END ")) {
+		err = fmt.Errorf("%s is cut off in its last block, as while it is being written", name)
+	}
+	return content, err
 }
 
 // tlsSettings are the settings that a method's certificates amount to.

@@ -56,9 +56,12 @@ func run(ctx context.Context, loaded config.Loaded, kubeconfig string, logTo *os
 		group.Go(func() error { return server.Run(ctx) })
 	}
 	group.Go(func() error { return scaler.Run(ctx) })
-	if os.Getpid() == 1 {
-		group.Go(func() error { return pool.Reap(ctx) })
-	}
+	group.Go(func() error {
+		if err := pool.Reap(ctx); err != nil {
+			log.Error("Orphaned processes are not reaped any more", "error", err)
+		}
+		return nil
+	})
 	err = group.Wait()
 	log.Info("Stopped")
 	return err
