@@ -111,7 +111,7 @@ func TestAnswers(t *testing.T) {
 		},
 		{
 			"too many wait", "GET", "/api/v1/metrics", refusing(autoscaler.ErrBusy),
-			429, `{"message":"too many runs are waiting; try again later","code":429}`,
+			429, `{"message":"too many requests are waiting; try again later","code":429}`,
 		},
 		{
 			"no run comes any more", "GET", "/api/v1/metrics", refusing(autoscaler.ErrStopping),
@@ -263,6 +263,25 @@ func TestAStopDoesNotWaitForever(t *testing.T) {
 		t.Error("the request was answered")
 	}
 	close(release)
+}
+
+// A connection that never sent anything does not hold up the stop.
+func TestAStopClosesSilentConnections(t *testing.T) {
+	address, stop := serve(t, config.API{Host: "127.0.0.1"}, scaledTo(3, 3))
+	silent, err := new(net.Dialer).DialContext(t.Context(), "tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = silent.Close() }()
+	// Another request shows that the first connection was accepted.
+	if _, _, err := get(t, newClient(t, &http.Transport{}), "http://"+address+"/api/v1/metrics"); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	stop()
+	if took := time.Since(began); took >= drainTimeout {
+		t.Errorf("the stop took all its time, %s", took)
+	}
 }
 
 // untilRefused waits until the address takes no connections any more.

@@ -15,6 +15,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -46,6 +47,8 @@ type Server struct {
 	listener net.Listener
 	secure   bool
 	log      *slog.Logger
+	// silent are the connections that have sent nothing yet.
+	silent sync.Map
 }
 
 // Listen opens the port and reads the certificate, so that a fault in either
@@ -71,7 +74,18 @@ func Listen(ctx context.Context, c config.API, a Autoscaler, log *slog.Logger) (
 	if err != nil {
 		return nil, fmt.Errorf("serving the REST API on apiConfig.host and apiConfig.port: %w", err)
 	}
-	return &Server{server: server, listener: listener, secure: c.UseHTTPS, log: log}, nil
+	s := &Server{server: server, listener: listener, secure: c.UseHTTPS, log: log}
+	server.ConnState = s.watch
+	return s, nil
+}
+
+// watch keeps the connections that have sent nothing yet.
+func (s *Server) watch(connection net.Conn, state http.ConnState) {
+	if state == http.StateNew {
+		s.silent.Store(connection, nil)
+	} else {
+		s.silent.Delete(connection)
+	}
 }
 
 // Addr is the address it listens on.
@@ -105,7 +119,8 @@ func (s *Server) serve() error {
 
 // drain waits for the requests under way, then closes what is left. Shutdown
 // looks less and less often whether they are done, up to twice a second, which
-// is too coarse here: so it is asked anew.
+// is too coarse here: so it is asked anew. It also waits 5 s for a connection
+// that never sent anything, such as a probe's, which is closed instead.
 func (s *Server) drain(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, drainTimeout)
 	defer cancel()
@@ -116,6 +131,10 @@ func (s *Server) drain(ctx context.Context) {
 		if err == nil {
 			return
 		}
+		s.silent.Range(func(connection, _ any) bool {
+			_ = connection.(net.Conn).Close() //nolint:forcetypeassert // only watch stores
+			return true
+		})
 	}
 	s.log.Warn("Some REST requests were not answered before the stop")
 	_ = s.server.Close()

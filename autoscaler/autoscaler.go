@@ -100,6 +100,9 @@ func (a *Autoscaler) Tick(ctx context.Context, now time.Time, trigger Trigger) R
 	run := execute.NewRun(trigger.RunType, a.deps.Hooks)
 	record := Record{ID: a.id, Time: now, Trigger: trigger}
 	record.Failure = a.journey(ctx, now, run, &record)
+	if record.Failure != nil && errors.Is(context.Cause(ctx), ErrStopping) {
+		record.Failure.Kind = execute.KindCanceled
+	}
 	record.Durations, record.Duration = run.Durations(), time.Since(start)
 	a.deps.Observer.Observe(record)
 	return record
@@ -202,8 +205,10 @@ func (a *Autoscaler) write(ctx context.Context, now time.Time, run *execute.Run,
 }
 
 func (a *Autoscaler) decide(now time.Time, current int32, evaluation evaluate.Evaluation, history *scale.History) scale.Decision {
-	history.Seed(now, current)
 	bounds := scale.Bounds{Min: a.config.MinReplicas, Max: a.config.MaxReplicas}
+	if !scale.Disabled(current, bounds) {
+		history.Seed(now, current)
+	}
 	return scale.Decide(now, current, evaluation.TargetReplicas, bounds, history)
 }
 

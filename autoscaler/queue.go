@@ -6,20 +6,21 @@ package autoscaler
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 )
 
 // Why a trigger was not run.
 var (
-	// ErrBusy: too many runs are waiting already.
-	ErrBusy = errors.New("too many runs are waiting; try again later")
+	// ErrBusy: too many callers are waiting already.
+	ErrBusy = errors.New("too many requests are waiting; try again later")
 	// ErrStopping: the autoscaler is stopping, or has stopped.
 	ErrStopping = errors.New("the autoscaler is stopping")
 )
 
-// maxWaiting bounds the runs that wait. Triggers that are equal share one, so
-// that more than a handful of different ones is already a flood.
-const maxWaiting = 16
+// maxCallers bounds who waits for a run, and so how many runs wait: each costs
+// a connection and some memory for as long as the user's hooks take.
+const maxCallers = 100
 
 // queue holds the triggers that wait for the owner of an autoscaler.
 type queue struct {
@@ -28,6 +29,7 @@ type queue struct {
 
 	mu      sync.Mutex
 	waiting []*request
+	callers int
 	closed  bool
 }
 
@@ -35,6 +37,8 @@ type queue struct {
 // the same.
 type request struct {
 	trigger Trigger
+	// callers are those who wait for it.
+	callers int
 	// done is closed when record or err is set.
 	done   chan struct{}
 	record Record
@@ -51,18 +55,32 @@ func (q *queue) add(trigger Trigger) (*request, error) {
 	if q.closed {
 		return nil, ErrStopping
 	}
+	if q.callers == maxCallers {
+		return nil, ErrBusy
+	}
+	q.callers++
 	for _, waiting := range q.waiting {
 		if waiting.trigger == trigger {
+			waiting.callers++
 			return waiting, nil
 		}
 	}
-	if len(q.waiting) == maxWaiting {
-		return nil, ErrBusy
-	}
-	r := &request{trigger: trigger, done: make(chan struct{})}
+	r := &request{trigger: trigger, callers: 1, done: make(chan struct{})}
 	q.waiting = append(q.waiting, r)
 	q.signal()
 	return r, nil
+}
+
+// leave is for a caller who has an answer or waits no longer. A trigger that
+// nobody waits for any more is not run.
+func (q *queue) leave(r *request) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.callers--
+	r.callers--
+	if r.callers == 0 {
+		q.waiting = slices.DeleteFunc(q.waiting, func(waiting *request) bool { return waiting == r })
+	}
 }
 
 // take is the trigger that has waited longest, or nil.
@@ -102,13 +120,14 @@ func (q *queue) signal() {
 // Submit has the owner run the trigger and waits for its Record. Triggers that
 // are equal and still wait share one run. It answers ErrBusy when too many
 // wait, ErrStopping when no run comes any more, and the context's error when
-// the caller gives up; the run may still happen then. It is safe for
+// the caller gives up; a run that has begun goes on then. It is safe for
 // concurrent use.
 func (a *Autoscaler) Submit(ctx context.Context, trigger Trigger) (Record, error) {
 	r, err := a.queue.add(trigger)
 	if err != nil {
 		return Record{}, err
 	}
+	defer a.queue.leave(r)
 	select {
 	case <-r.done:
 		return r.record, r.err

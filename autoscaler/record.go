@@ -68,7 +68,8 @@ type Failure struct {
 	Stage execute.Stage `json:"stage"`
 	// Subject is the pod concerned, if it was one pod's hook that failed.
 	Subject string `json:"subject,omitempty"`
-	// Kind is the way a hook failed, empty for a step that is no hook.
+	// Kind is the way a hook failed, or execute.KindCanceled when the process
+	// is stopping; else empty for a step that is no hook.
 	Kind execute.Kind `json:"kind,omitempty"`
 	// Message says what went wrong.
 	Message string `json:"message"`

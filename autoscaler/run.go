@@ -48,7 +48,7 @@ func (a *Autoscaler) Run(ctx context.Context) error {
 // scheduled is the run of an interval.
 func (a *Autoscaler) scheduled(ctx context.Context) {
 	record := a.Tick(ctx, time.Now(), Trigger{RunType: execute.RunScaler, Through: ThroughScale})
-	if interval := a.config.Interval.Duration(); record.Duration > interval {
+	if interval := a.config.Interval.Duration(); record.Duration > interval && ctx.Err() == nil {
 		a.log.Warn("The run took longer than the interval: the next one is late",
 			"took", record.Duration.Round(time.Millisecond), "interval", interval)
 	}

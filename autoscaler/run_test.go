@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/execute"
+	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/resource"
 )
 
 // loop runs an Autoscaler in the background of a synctest bubble.
@@ -125,21 +126,34 @@ func TestEqualTriggersThatWaitShareARun(t *testing.T) {
 	})
 }
 
-func TestAFullQueueIsBusy(t *testing.T) {
+func TestTooManyCallersAreBusy(t *testing.T) {
 	q := newQueue()
-	for i := range maxWaiting {
-		if _, err := q.add(Trigger{RunType: execute.RunType(rune('a' + i))}); err != nil {
+	var first *request
+	for range maxCallers {
+		r, err := q.add(scheduled)
+		if err != nil {
 			t.Fatal(err)
 		}
+		first = r
 	}
-	if _, err := q.add(Trigger{RunType: "other"}); !errors.Is(err, ErrBusy) {
+	if _, err := q.add(scheduled); !errors.Is(err, ErrBusy) {
 		t.Errorf("got %v, want %v", err, ErrBusy)
 	}
-	if _, err := q.add(Trigger{RunType: "a"}); err != nil {
-		t.Errorf("one that joins another: %v", err)
+	q.leave(first)
+	if _, err := q.add(scheduled); err != nil {
+		t.Errorf("after one has left: %v", err)
 	}
-	if first := q.take(); first.trigger.RunType != "a" {
-		t.Errorf("took %q first", first.trigger.RunType)
+}
+
+func TestWhatNobodyWaitsForIsNotRun(t *testing.T) {
+	q := newQueue()
+	one, _ := q.add(Trigger{RunType: "one"})
+	two, _ := q.add(Trigger{RunType: "two"})
+	again, _ := q.add(Trigger{RunType: "one"})
+	q.leave(one)
+	q.leave(two)
+	if one != again || q.take() != one || q.take() != nil {
+		t.Error("want the first to be run for who still waits, and the second not")
 	}
 }
 
@@ -209,6 +223,34 @@ func TestWhoWaitsAtTheStopIsAnswered(t *testing.T) {
 		first, second := <-results, <-results
 		if !errors.Is(errors.Join(first, second), ErrStopping) || (first != nil && second != nil) {
 			t.Errorf("answers %v and %v: want one record of a failed run and one %v", first, second, ErrStopping)
+		}
+	})
+}
+
+// hanging is a Reader whose API server does not answer.
+type hanging struct{ *world }
+
+func (hanging) Read(ctx context.Context) (resource.Snapshot, error) {
+	<-ctx.Done()
+	return resource.Snapshot{}, ctx.Err()
+}
+
+// Whatever a run was waiting for, a stop is why it failed.
+func TestAStopIsTheReason(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(2)
+		a := w.start(testConfig(), wants(`{"targetReplicas": 2}`))
+		a.deps.Reader = hanging{w}
+		stop := loop(t, a)
+		records := make(chan Record, 1)
+		go func() {
+			record, _ := a.Submit(t.Context(), scheduled)
+			records <- record
+		}()
+		synctest.Wait()
+		stop()
+		if f := (<-records).Failure; f == nil || f.Stage != execute.StageRead || f.Kind != execute.KindCanceled {
+			t.Errorf("failure %+v", f)
 		}
 	})
 }

@@ -158,8 +158,8 @@ type Shell struct {
 	// Its arguments, handed over as they are: without a shell there are no
 	// variables, pipes or wildcards.
 	Command []string `json:"command"`
-	// Whether what it writes to stderr is logged line by line. Otherwise the
-	// last 8 KiB are logged when it fails.
+	// Whether what it writes to stderr is logged line by line, up to 1000 lines
+	// a call. Otherwise the last 8 KiB are logged when it fails.
 	LogStderr bool `json:"logStderr"`
 }
 

@@ -4,6 +4,7 @@
 package execute
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -18,7 +19,7 @@ const (
 	// drainTime is how long the pipes of a killed group are read on. They end
 	// at once, unless a process that left the group holds them; what was
 	// written is worth the wait on a machine so busy that reading it takes a
-	// while. hastyDrainTime is that of a call that was cancelled.
+	// while. hastyDrainTime is for when the call's time is over.
 	drainTime      = 2 * time.Second
 	hastyDrainTime = 200 * time.Millisecond
 	// killTime is how long a killed program may take to be gone. It takes no
@@ -100,12 +101,11 @@ func (g *group) kill() {
 }
 
 // end waits for everything that converse began, closes the pipes and reaps the
-// leader. It reads the pipes on for a while at most, and reports false when the
-// leader outlives being killed.
-func (g *group) end(drain time.Duration) bool {
-	drained := time.Now().Add(drain)
-	_ = g.stdout.SetReadDeadline(drained)
-	_ = g.stderr.SetReadDeadline(drained)
+// leader. It reads the pipes on for a while at most, which ends soon after the
+// context does, and reports false when the leader outlives being killed.
+func (g *group) end(ctx context.Context) bool {
+	g.drainFor(drainTime)
+	defer context.AfterFunc(ctx, func() { g.drainFor(hastyDrainTime) })()
 	<-g.stdoutEnded
 	<-g.stderrEnded
 	closeAll([]*os.File{g.stdin, g.stdout, g.stderr})
@@ -121,6 +121,13 @@ func (g *group) end(drain time.Duration) bool {
 		}()
 		return false
 	}
+}
+
+// drainFor ends the reading of the pipes after a while.
+func (g *group) drainFor(d time.Duration) {
+	until := time.Now().Add(d)
+	_ = g.stdout.SetReadDeadline(until)
+	_ = g.stderr.SetReadDeadline(until)
 }
 
 // openPipes opens the pipes of stdin, stdout and stderr.

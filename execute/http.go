@@ -66,6 +66,8 @@ func (r *request) Execute(ctx context.Context, call Call) (Result, error) {
 	}
 	response, err := client.Do(r.carrying(ctx, call.Payload))
 	if err != nil {
+		// Whatever happened to this connection happened to those beside it.
+		client.CloseIdleConnections()
 		return Result{}, r.transportFault(ctx, call, "no response", err)
 	}
 	defer func() { _ = response.Body.Close() }()

@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -25,6 +26,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/config"
+	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/test/freezer"
 )
 
 const payload = `{"resource":"a b&c=d","runType":"scaler"}`
@@ -384,4 +386,51 @@ func ask(args []string) {
 	result, err := executor.Execute(context.Background(), Call{})
 	must(err)
 	fmt.Print(string(result.Output))
+}
+
+// The server's machine disappears and another takes its place: one call finds
+// out, however many connections there are and whatever they speak.
+func TestHTTPRecoversFromSilentConnections(t *testing.T) {
+	t.Parallel()
+	asked, release := make(chan struct{}), make(chan struct{})
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		select {
+		case asked <- struct{}{}:
+			<-release
+		case <-release:
+		}
+		fmt.Fprint(w, "5")
+	}))
+	server.EnableHTTP2 = true
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	between := freezer.Start(t, server.Listener.Addr().String())
+	method := httpMethod("https://" + between.Addr())
+	method.Timeout = 2000
+	method.HTTP.CACert = writeFile(t, "ca.crt",
+		string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})), 0o600)
+	executor := newExecutor(t, method, newPool(t, PoolOptions{}))
+
+	const many = 3
+	var calls sync.WaitGroup
+	for range many {
+		calls.Go(func() {
+			if _, err := executor.Execute(t.Context(), Call{}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	for range many {
+		<-asked
+	}
+	close(release)
+	calls.Wait()
+
+	between.Freeze()
+	if _, err := executor.Execute(t.Context(), Call{}); fault(t, err).Kind != KindTimeout {
+		t.Errorf("a silent connection gave %v", err)
+	}
+	if _, err := executor.Execute(t.Context(), Call{}); err != nil {
+		t.Errorf("the next call failed too: %v", err)
+	}
 }

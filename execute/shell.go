@@ -37,15 +37,11 @@ func (s *shell) Execute(ctx context.Context, call Call) (Result, error) {
 	running.converse(call.Payload, s.pool.limit, s.stderrSink(ctx, call, &keep))
 	fault := s.await(ctx, call, running)
 	if fault == nil {
-		running.end(drainTime)
+		running.end(ctx)
 		return Result{Output: running.output}, nil
 	}
 	running.kill()
-	drain := drainTime
-	if fault.Kind == KindCanceled {
-		drain = hastyDrainTime
-	}
-	if ended := running.end(drain); !ended {
+	if ended := running.end(ctx); !ended {
 		fault.Message += "; it could not be killed and is still there"
 	}
 	fault.Stderr = keep.String()
@@ -105,6 +101,14 @@ func (s *shell) stderrSink(ctx context.Context, call Call, keep *tail) func(io.R
 		log = log.With("pod", call.Subject)
 	}
 	return func(stderr io.Reader) {
-		forEachLine(stderr, func(line string) { log.InfoContext(ctx, "hook wrote to stderr", "line", line) })
+		lines := 0
+		forEachLine(stderr, func(line string) {
+			if lines++; lines <= maxLogged {
+				log.InfoContext(ctx, "hook wrote to stderr", "line", line)
+			}
+		})
+		if lines > maxLogged {
+			log.WarnContext(ctx, "hook wrote more to stderr than is logged of a call", "lines", lines, "logged", maxLogged)
+		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math"
 	"os"
 	"os/exec"
@@ -333,7 +334,7 @@ func TestShellAbandonsAProgramThatCannotBeKilled(t *testing.T) {
 		close(ended)
 	}
 	hanging.kill()
-	if hanging.end(hastyDrainTime) {
+	if hanging.end(t.Context()) {
 		t.Error("it is said to have ended")
 	}
 	close(hanging.exited)
@@ -422,5 +423,23 @@ func kill(t *testing.T, pid int) {
 	}
 	if err != nil {
 		t.Errorf("killing process %d: %v", pid, err)
+	}
+}
+
+func TestShellBoundsWhatItLogs(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer
+	method := shellMethod(patience, "/bin/sh", "-c", "yes line | head -n 100000 >&2")
+	method.Shell.LogStderr = true
+	executor := newExecutor(t, method, newPool(t, PoolOptions{Log: slog.New(slog.NewTextHandler(&log, nil))}))
+	if _, err := executor.Execute(t.Context(), Call{Stage: StageMetric}); err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Count(log.String(), "line=line")
+	if lines != maxLogged {
+		t.Errorf("%d lines are logged, want %d", lines, maxLogged)
+	}
+	if want := "lines=100000 logged=1000"; !strings.Contains(log.String(), want) {
+		t.Errorf("the log does not say %q", want)
 	}
 }

@@ -16,6 +16,9 @@ const (
 	maxTail = 8 << 10
 	// maxLine is the longest piece of stderr that is logged at once, in bytes.
 	maxLine = 8 << 10
+	// maxLogged is how many lines of a call's stderr are logged: a hook that
+	// writes without end must not fill the node's disk.
+	maxLogged = 1000
 )
 
 // tail keeps the end of what is written to it.

@@ -121,14 +121,16 @@ func tlsSettings(method config.HTTP, ca, cert, key []byte) (*tls.Config, error) 
 	return settings, nil
 }
 
-// transport is what http.DefaultTransport is, but bounded by the method.
+// transport is what http.DefaultTransport is, but bounded by the method, and
+// without HTTP/2: a call that times out then closes the connection it was on.
+// One that HTTP/2 shares would be kept, and every call after it fail, when the
+// server went away without a word.
 func transport(settings *tls.Config, timeout time.Duration) *http.Transport {
 	return &http.Transport{
 		Proxy:                  http.ProxyFromEnvironment,
 		DialContext:            (&net.Dialer{Timeout: timeout + dialAllowance}).DialContext,
 		TLSClientConfig:        settings,
 		TLSHandshakeTimeout:    timeout + dialAllowance,
-		ForceAttemptHTTP2:      true,
 		MaxIdleConnsPerHost:    maxIdle,
 		IdleConnTimeout:        90 * time.Second,
 		ExpectContinueTimeout:  time.Second,

@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
+	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -100,7 +101,9 @@ func Connect(config *rest.Config, userAgent string, log *slog.Logger) (*Clients,
 	config.Timeout = RequestTimeout
 	config.QPS, config.Burst = requestsPerSecond, requestBurst
 	config.WarningHandlerWithContext = warningLogger{log}
-	config.Wrap(func(next http.RoundTripper) http.RoundTripper { return requestLogger{next: next, log: log} })
+	config.Wrap(func(next http.RoundTripper) http.RoundTripper {
+		return requestLogger{next: dropConnections{next}, log: log}
+	})
 	// One connection per request under way, dropped when it times out. A
 	// multiplexed HTTP/2 connection to an API server that went away silently
 	// would go on failing every run until its own health check, 45 s later.
@@ -132,6 +135,23 @@ func Connect(config *rest.Config, userAgent string, log *slog.Logger) (*Clients,
 	}
 	c.Mapper = NewMapper(c.Core)
 	return c, nil
+}
+
+// dropConnections closes the idle connections when a request fails without an
+// answer: whatever happened to its connection happened to theirs, and each
+// would cost another request its whole timeout to find out.
+type dropConnections struct{ next http.RoundTripper }
+
+// WrappedRoundTripper is what makes the requests.
+func (d dropConnections) WrappedRoundTripper() http.RoundTripper { return d.next }
+
+// RoundTrip makes the request.
+func (d dropConnections) RoundTrip(request *http.Request) (*http.Response, error) {
+	response, err := d.next.RoundTrip(request)
+	if err != nil {
+		utilnet.CloseIdleConnectionsFor(d.next)
+	}
+	return response, err
 }
 
 // typedClient is a client that decodes the types of one API group. It asks for

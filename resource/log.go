@@ -21,6 +21,10 @@ type requestLogger struct {
 	log  *slog.Logger
 }
 
+// WrappedRoundTripper is what makes the requests, for those who look for the
+// connections behind it.
+func (l requestLogger) WrappedRoundTripper() http.RoundTripper { return l.next }
+
 // RoundTrip makes the request.
 func (l requestLogger) RoundTrip(request *http.Request) (*http.Response, error) {
 	if !l.log.Enabled(request.Context(), LevelRequest) {

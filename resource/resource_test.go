@@ -5,21 +5,26 @@ package resource
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/rest"
+
+	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/test/freezer"
 )
 
 // answers is an API server that answers each path with the same JSON, and
@@ -200,5 +205,48 @@ func TestClientConfig(t *testing.T) {
 				t.Errorf("got %v, %v", config, err)
 			}
 		})
+	}
+}
+
+// The API server's machine disappears: one request finds out, not one for each
+// connection there is.
+func TestSilentConnectionsAreDroppedTogether(t *testing.T) {
+	server := &answers{paths: map[string]string{"/apis/example.com/v1": gadgets}}
+	s := httptest.NewServer(server)
+	t.Cleanup(s.Close)
+	between := freezer.Start(t, s.Listener.Addr().String())
+	clients, err := Connect(&rest.Config{Host: "http://" + between.Addr()}, "test", slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask := func(timeout time.Duration) error {
+		ctx, cancel := context.WithTimeout(t.Context(), timeout)
+		defer cancel()
+		clients.Mapper.Forget()
+		_, err := clients.Mapper.Map(ctx, "example.com/v1", "Gadget")
+		return err
+	}
+	const many = 5
+	server.mu.Lock() // so that they need a connection each
+	var group sync.WaitGroup
+	for range many {
+		group.Go(func() {
+			if err := ask(20 * time.Second); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	for between.Connections() < many && t.Context().Err() == nil {
+		runtime.Gosched()
+	}
+	server.mu.Unlock()
+	group.Wait()
+
+	between.Freeze()
+	if err := ask(200 * time.Millisecond); err == nil {
+		t.Error("a silent connection answered")
+	}
+	if err := ask(20 * time.Second); err != nil {
+		t.Errorf("the next request failed too: %v", err)
 	}
 }

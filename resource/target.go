@@ -94,6 +94,10 @@ func (t *Target) objects(ctx context.Context) (dynamic.ResourceInterface, error)
 	if err != nil {
 		return nil, fmt.Errorf("resolving scaleTargetRef: %w", err)
 	}
+	if !mapping.Namespaced || !mapping.Scalable {
+		// Its definition may be corrected before the next run.
+		t.clients.Mapper.Forget()
+	}
 	switch {
 	case !mapping.Namespaced:
 		return nil, fmt.Errorf("resolving scaleTargetRef: %s belongs to no namespace, so it cannot be scaled", mapping.Kind)

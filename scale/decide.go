@@ -91,6 +91,10 @@ func (d *Decision) clamp(bounds Bounds) {
 	}
 }
 
+// Disabled says whether the target is to be left alone, which is how people
+// switch an autoscaler off: they scale to 0.
+func Disabled(current int32, bounds Bounds) bool { return current == 0 && bounds.Min != 0 }
+
 // Decide takes the decision: clamp the evaluation to the bounds, remember it,
 // take the highest of the window, clamp again (docs/scaling.md, which follows
 // the original Custom Pod Autoscaler). A target at 0 while the minimum is not 0
@@ -98,16 +102,16 @@ func (d *Decision) clamp(bounds Bounds) {
 // left to History.Record.
 func Decide(now time.Time, current, evaluated int32, bounds Bounds, history *History) Decision {
 	d := Decision{Current: current, Evaluated: evaluated, Desired: evaluated}
-	if current == 0 && bounds.Min != 0 {
+	if Disabled(current, bounds) {
 		d.Disabled = true
 		d.to(0, ConstraintDisabled, fmt.Sprintf("the target is at 0 replicas and minReplicas is %d, which disables scaling", bounds.Min))
 		return d
 	}
 	d.clamp(bounds)
 	d.recommendation = d.Desired
-	if highest, at, ok := history.Highest(now); ok && highest > d.Desired {
-		d.to(highest, ConstraintStabilization, fmt.Sprintf("%d was wanted %s ago, within the downscaleStabilization of %s",
-			highest, now.Sub(at).Round(time.Second), history.Window()))
+	if highest, ok := history.highest(now); ok && highest.count > d.Desired {
+		d.to(highest.count, ConstraintStabilization, fmt.Sprintf("%d was %s %s ago, within the downscaleStabilization of %s",
+			highest.count, highest.how(), now.Sub(highest.at).Round(time.Second), history.window))
 	}
 	d.clamp(bounds)
 	return d

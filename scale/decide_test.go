@@ -17,7 +17,7 @@ var epoch = time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
 func TestDecideExplainsItself(t *testing.T) {
 	wanted := func(window time.Duration, ago time.Duration, count int32) *History {
 		h := NewHistory(window)
-		h.record(epoch.Add(-ago), count)
+		h.record(recommendation{count: count, at: epoch.Add(-ago)})
 		return h
 	}
 	for _, test := range []struct {
@@ -141,8 +141,10 @@ func TestARestartKeepsWhatItFinds(t *testing.T) {
 	history := NewHistory(time.Minute)
 	history.Seed(epoch, 7)
 	history.Seed(epoch, 9)
-	if d := Decide(epoch, 7, 1, Bounds{1, 10}, history); d.Desired != 7 {
-		t.Errorf("just after the start: %d replicas, want the 7 it found", d.Desired)
+	later := epoch.Add(10 * time.Second)
+	want := "evaluated 1, held at 7 (7 was found at the start 10s ago, within the downscaleStabilization of 1m0s)"
+	if d := Decide(later, 7, 1, Bounds{1, 10}, history); d.Desired != 7 || d.Reason() != want {
+		t.Errorf("just after the start: %d replicas (%s), want the 7 it found", d.Desired, d.Reason())
 	}
 	if d := Decide(epoch.Add(time.Minute), 7, 1, Bounds{1, 10}, history); d.Desired != 1 {
 		t.Errorf("one window later: %d replicas, want 1", d.Desired)
@@ -152,20 +154,20 @@ func TestARestartKeepsWhatItFinds(t *testing.T) {
 func TestADisabledTargetIsNotRemembered(t *testing.T) {
 	history := NewHistory(time.Minute)
 	history.Record(epoch, Decide(epoch, 0, 9, Bounds{1, 10}, history))
-	if count, _, ok := history.Highest(epoch); ok {
-		t.Errorf("the history remembers %d", count)
+	if highest, ok := history.highest(epoch); ok {
+		t.Errorf("the history remembers %d", highest.count)
 	}
 }
 
 func TestACloneChangesNothing(t *testing.T) {
 	history := NewHistory(time.Minute)
-	history.record(epoch, 5)
+	history.record(recommendation{count: 5, at: epoch})
 	clone := history.Clone()
 	clone.Seed(epoch, 9)
-	clone.record(epoch, 7)
+	clone.record(recommendation{count: 7, at: epoch})
 	history.Seed(epoch, 4)
-	if count, _, _ := history.Highest(epoch); count != 5 {
-		t.Errorf("highest is %d, want 5", count)
+	if highest, _ := history.highest(epoch); highest.count != 5 {
+		t.Errorf("highest is %d, want 5", highest.count)
 	}
 }
 
@@ -206,7 +208,7 @@ func TestHistoryAgainstAPlainList(t *testing.T) {
 
 func BenchmarkDecide(b *testing.B) {
 	history := NewHistory(time.Minute)
-	history.record(epoch, 9)
+	history.record(recommendation{count: 9, at: epoch})
 	for b.Loop() {
 		decision := Decide(epoch, 5, 14, Bounds{1, 10}, history)
 		history.Record(epoch, decision)

@@ -23,14 +23,21 @@ type History struct {
 type recommendation struct {
 	count int32
 	at    time.Time
+	// found: nobody wanted it that is known; it was there at the start.
+	found bool
+}
+
+// how the recommendation came about.
+func (r recommendation) how() string {
+	if r.found {
+		return "found at the start"
+	}
+	return "wanted"
 }
 
 // NewHistory makes a history that looks back one window. A window of 0
 // remembers nothing.
 func NewHistory(window time.Duration) *History { return &History{window: window} }
-
-// Window is how far the history looks back.
-func (h *History) Window() time.Duration { return h.window }
 
 // Seed remembers the count that a process finds when it starts, once: it does
 // not know what was recommended before, only what came of it, so that a restart
@@ -40,35 +47,34 @@ func (h *History) Seed(now time.Time, current int32) {
 		return
 	}
 	h.seeded = true
-	h.record(now, current)
+	h.record(recommendation{count: current, at: now, found: true})
 }
 
 // Record remembers what the decision recommends.
 func (h *History) Record(now time.Time, d Decision) {
 	if !d.Disabled {
-		h.record(now, d.recommendation)
+		h.record(recommendation{count: d.recommendation, at: now})
 	}
 }
 
-func (h *History) record(now time.Time, count int32) {
+func (h *History) record(latest recommendation) {
 	if h.window <= 0 {
 		return
 	}
 	h.recommendations = slices.DeleteFunc(h.recommendations, func(r recommendation) bool {
-		return r.count <= count || h.expired(now, r)
+		return r.count <= latest.count || h.expired(latest.at, r)
 	})
-	h.recommendations = append(h.recommendations, recommendation{count: count, at: now})
+	h.recommendations = append(h.recommendations, latest)
 }
 
-// Highest is the highest count recommended within the window that ends now,
-// and when that was.
-func (h *History) Highest(now time.Time) (count int32, at time.Time, ok bool) {
+// highest is the highest recommendation of the window that ends now.
+func (h *History) highest(now time.Time) (highest recommendation, ok bool) {
 	for _, r := range h.recommendations {
 		if !h.expired(now, r) {
-			return r.count, r.at, true
+			return r, true
 		}
 	}
-	return 0, time.Time{}, false
+	return recommendation{}, false
 }
 
 // Clone is a copy, for deciding without consequences.

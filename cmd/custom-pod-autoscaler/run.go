@@ -49,7 +49,8 @@ func run(ctx context.Context, loaded config.Loaded, kubeconfig string, logTo *os
 
 	group, ctx := errgroup.WithContext(ctx)
 	if loaded.Config.APIConfig.Enabled {
-		server, err := api.Listen(ctx, loaded.Config.APIConfig, scaler, log.With("component", "api"))
+		// A signal at this moment is no fault of the port's.
+		server, err := api.Listen(context.WithoutCancel(ctx), loaded.Config.APIConfig, scaler, log.With("component", "api"))
 		if err != nil {
 			return err
 		}

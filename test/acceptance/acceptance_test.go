@@ -116,8 +116,14 @@ func start(t testing.TB, s settings) *process {
 		_ = p.command.Wait()
 	}()
 	t.Cleanup(func() {
-		_ = p.command.Process.Kill()
-		<-p.ended
+		// Asked to end, it takes its hooks with it.
+		_ = p.command.Process.Signal(syscall.SIGTERM)
+		select {
+		case <-p.ended:
+		case <-time.After(10 * time.Second):
+			_ = p.command.Process.Kill()
+			<-p.ended
+		}
 		if t.Failed() {
 			t.Logf("the program's log:\n%s", strings.Join(p.log(), "\n"))
 		}

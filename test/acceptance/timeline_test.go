@@ -261,7 +261,7 @@ func TestARestartKeepsTheWindow(t *testing.T) {
 	p = d.start(config)
 	p.wants(`{"targetReplicas": 1}`)
 	for range 3 {
-		p.waitForLine(p.mark(), `msg="Nothing to scale" .*from=6 to=6 reason="evaluated 1, held at 6 \(6 was wanted \S+ ago, within the downscaleStabilization of 5m0s\)"`)
+		p.waitForLine(p.mark(), `msg="Nothing to scale" .*from=6 to=6 reason="evaluated 1, held at 6 \(6 was found at the start \S+ ago, within the downscaleStabilization of 5m0s\)"`)
 	}
 	if got := d.replicas(); got != 6 {
 		t.Errorf("there are %d replicas", got)
