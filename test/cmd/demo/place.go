@@ -200,6 +200,7 @@ func poll(ctx context.Context, s *screen, what string, probe func(context.Contex
 	for {
 		err := probe(ctx)
 		if err == nil {
+			s.waited()
 			return nil
 		}
 		s.waiting(time.Since(began), err)

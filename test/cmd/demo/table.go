@@ -98,6 +98,13 @@ func (s *screen) waiting(since time.Duration, lacks error) {
 	s.pass(s.styled(dim, string(text[:min(len(text), lineLength-1)])))
 }
 
+// waited ends that.
+func (s *screen) waited() {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	s.clear()
+}
+
 // Write takes the lines in which a step tells of its progress. Those that are
 // indented only say that it goes on. It never fails.
 func (s *screen) Write(p []byte) (int, error) {
