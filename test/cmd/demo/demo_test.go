@@ -29,34 +29,21 @@ import (
 // patience is how long a test waits for what should come soon.
 const patience = 4 * time.Minute
 
-// built is the folder of the program that is tested.
-var built string
+// asDemo is the environment variable with which the test's own program is the
+// demo.
+const asDemo = "DEMO_TEST_IS_THE_DEMO"
 
 func TestMain(m *testing.M) {
-	var err error
-	if built, err = os.MkdirTemp("", "demo-test-"); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
+	if os.Getenv(asDemo) != "" {
+		main()
 	}
 	// Demos take their time and little else, so all may go on side by side.
 	if err := flag.Set("test.parallel", "8"); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	status := cluster.Run(m)
-	_ = os.RemoveAll(built)
-	os.Exit(status)
+	cluster.Main(m)
 }
-
-// program builds the demo once.
-var program = sync.OnceValues(func() (string, error) {
-	file := filepath.Join(built, "demo")
-	build := exec.Command("go", "build", "-o", file, ".")
-	if output, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("building the demo: %w\n%s", err, output)
-	}
-	return file, nil
-})
 
 // show is a demo that runs. All that it makes on this machine is in a
 // temporary folder of its own, so that one sees what it leaves.
@@ -80,13 +67,13 @@ func begin(t *testing.T, args ...string) *show {
 // beginInto starts one that writes elsewhere.
 func beginInto(t *testing.T, elsewhere *os.File, args ...string) *show {
 	t.Helper()
-	file, err := program()
+	file, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
 	d := &show{t: t, temp: t.TempDir(), ended: make(chan struct{}), changed: make(chan struct{})}
 	d.command = exec.Command(file, args...) //nolint:noctx // It is stopped by signals.
-	d.command.Env = append(os.Environ(), "TMPDIR="+d.temp)
+	d.command.Env = append(os.Environ(), asDemo+"=1", "TMPDIR="+d.temp)
 	d.command.Stdout, d.command.Stderr = writer{d, &d.stdout}, writer{d, &d.stderr}
 	if elsewhere != nil {
 		d.command.Stdout = elsewhere
