@@ -10,6 +10,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -23,30 +24,30 @@ const deployment = "web"
 
 func main() {
 	ctx, _ := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	if err := bench(ctx); err != nil {
+	pods := flag.Int("pods", 200, "how many pods the Deployment has")
+	runs := flag.Int("runs", 10, "how many runs are measured of each kind; the median is shown")
+	binary := flag.String("binary", "", "the program to measure instead of the one of this checkout")
+	flag.Parse()
+	if err := bench(ctx, *binary, *pods, *runs, os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func bench(ctx context.Context) (err error) {
-	pods := flag.Int("pods", 200, "how many pods the Deployment has")
-	runs := flag.Int("runs", 10, "how many runs are measured of each kind; the median is shown")
-	binary := flag.String("binary", "", "the program to measure instead of the one of this checkout")
-	flag.Parse()
-
+// bench measures each kind and reports.
+func bench(ctx context.Context, binary string, pods, runs int, to io.Writer) error {
 	directory, err := os.MkdirTemp("", "bench-")
 	if err != nil {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(directory) }()
-	if *binary == "" {
-		*binary = filepath.Join(directory, "custom-pod-autoscaler")
-		if err := build(ctx, *binary); err != nil {
+	if binary == "" {
+		binary = filepath.Join(directory, "custom-pod-autoscaler")
+		if err := build(ctx, binary); err != nil {
 			return err
 		}
 	}
-	size, err := os.Stat(*binary)
+	size, err := os.Stat(binary)
 	if err != nil {
 		return fmt.Errorf("measuring the program: %w", err)
 	}
@@ -56,8 +57,8 @@ func bench(ctx context.Context) (err error) {
 		return err
 	}
 	defer control.Stop()
-	fmt.Fprintf(os.Stderr, "waiting for %d running pods\n", *pods)
-	workload := cluster.Workload{Name: deployment, Replicas: int32(*pods)} //nolint:gosec // a number of pods
+	fmt.Fprintf(os.Stderr, "waiting for %d running pods\n", pods)
+	workload := cluster.Workload{Name: deployment, Replicas: int32(pods)} //nolint:gosec // a number of pods
 	if err := control.Deploy(ctx, "default", workload); err != nil {
 		return err
 	}
@@ -74,13 +75,13 @@ func bench(ctx context.Context) (err error) {
 			continue
 		}
 		fmt.Fprintf(os.Stderr, "measuring %s\n", kind.name)
-		r, err := measure(ctx, *binary, directory, proxy, kind, *pods, *runs)
+		r, err := measure(ctx, binary, directory, proxy, kind, pods, runs)
 		if err != nil {
 			return fmt.Errorf("measuring %s: %w", kind.name, err)
 		}
 		results = append(results, r)
 	}
-	return report(os.Stdout, *pods, *runs, size.Size(), results)
+	return report(to, pods, runs, size.Size(), results)
 }
 
 // build builds the program as it is released: stripped.

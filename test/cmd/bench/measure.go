@@ -26,7 +26,7 @@ type kind struct {
 	mode    string
 	program string
 	// metric and evaluate are the hooks' arguments. The hooks read their
-	// payload and answer with a constant, so that the cost is the calls'.
+	// payload and answer with next to nothing, so that the cost is the calls'.
 	metric, evaluate []string
 }
 
@@ -34,17 +34,23 @@ var kinds = []kind{
 	{
 		"sh, per-pod", "per-pod", "/bin/sh",
 		[]string{"-c", "cat >/dev/null; echo 5"},
-		[]string{"-c", `cat >/dev/null; echo '{"targetReplicas": %d}'`},
+		[]string{"-c", `cat >/dev/null; echo '{"targetReplicas": PODS}'`},
 	},
 	{
 		"python, per-pod", "per-pod", "python3",
 		[]string{"-c", "import json, sys; json.load(sys.stdin); print(5)"},
-		[]string{"-c", `import json, sys; json.load(sys.stdin); print('{"targetReplicas": %d}')`},
+		[]string{"-c", `import json, sys; json.load(sys.stdin); print('{"targetReplicas": PODS}')`},
 	},
 	{
 		"sh, per-resource", "per-resource", "/bin/sh",
 		[]string{"-c", "cat >/dev/null; echo 5"},
-		[]string{"-c", `cat >/dev/null; echo '{"targetReplicas": %d}'`},
+		[]string{"-c", `cat >/dev/null; echo '{"targetReplicas": PODS}'`},
+	},
+	{
+		// Each run scales, one up or one down.
+		"sh, scaling", "per-resource", "/bin/sh",
+		[]string{"-c", "cat >/dev/null; echo 5"},
+		[]string{"-c", `cat >/dev/null; if rm up 2>/dev/null; then n=PODS; else : >up; n=$((PODS - 1)); fi; echo "{\"targetReplicas\": $n}"`},
 	},
 }
 
@@ -146,7 +152,7 @@ func launch(ctx context.Context, binary, directory string, p *proxy, k kind, pod
 	method := func(args []string) map[string]any {
 		return map[string]any{"type": "shell", "timeout": 60_000, "shell": map[string]any{"entrypoint": interpreter, "command": args}}
 	}
-	evaluate := []string{k.evaluate[0], fmt.Sprintf(k.evaluate[1], pods)}
+	evaluate := []string{k.evaluate[0], strings.ReplaceAll(k.evaluate[1], "PODS", strconv.Itoa(pods))}
 	config, err := json.Marshal(map[string]any{
 		"scaleTargetRef": map[string]any{"apiVersion": "apps/v1", "kind": "Deployment", "name": deployment},
 		"runMode":        k.mode, "interval": 200, "maxReplicas": pods, "logVerbosity": 1, "logFormat": "json",
@@ -163,6 +169,7 @@ func launch(ctx context.Context, binary, directory string, p *proxy, k kind, pod
 	command := exec.CommandContext(ctx, binary, "--config", file, "--kubeconfig", p.kubeconfig)
 	command.Cancel = func() error { return command.Process.Signal(syscall.SIGTERM) }
 	command.WaitDelay = 5 * time.Second
+	command.Dir = directory
 	output, err := command.StderrPipe()
 	if err != nil {
 		return nil, nil, err
