@@ -68,6 +68,8 @@ type Autoscaler struct {
 	log     *slog.Logger
 	history *scale.History
 	queue   *queue
+	// lastMissing is which Kubernetes metrics the last run went without.
+	lastMissing string
 }
 
 // New makes an Autoscaler; Run starts it.
@@ -227,10 +229,22 @@ func (a *Autoscaler) kubernetesMetrics(ctx context.Context, now time.Time, run *
 	defer run.Time(execute.StageKubernetesMetrics)()
 	metrics, err := a.deps.KubernetesMetrics.Gather(ctx, now, snapshot)
 	if err != nil && !a.config.RequireKubernetesMetrics {
-		a.log.Warn("Some Kubernetes metrics could not be gathered: the hooks get the others", "error", err)
-		err = nil
+		a.missing(err)
+		return metrics, nil
 	}
+	a.lastMissing = ""
 	return metrics, err
+}
+
+// missing logs what could not be gathered, once for as long as it is the same:
+// at no replicas, say, that is every run.
+func (a *Autoscaler) missing(err error) {
+	level := slog.LevelWarn
+	if err.Error() == a.lastMissing {
+		level = slog.LevelDebug
+	}
+	a.lastMissing = err.Error()
+	a.log.Log(context.Background(), level, "Some Kubernetes metrics could not be gathered: the hooks get the others", "error", err)
 }
 
 func (a *Autoscaler) live(ctx context.Context, run *execute.Run) (int32, error) {

@@ -83,7 +83,7 @@ func Parse(output []byte) (Evaluation, error) {
 func explain(err error) error {
 	var wrongType *json.UnmarshalTypeError
 	if !errors.As(err, &wrongType) {
-		return err
+		return fmt.Errorf(`%w; print an object such as {"targetReplicas": 3} and nothing else`, err)
 	}
 	if wrongType.Field == "" {
 		return fmt.Errorf(`a JSON %s is not an evaluation; print an object such as {"targetReplicas": 3}`, wrongType.Value)

@@ -51,7 +51,10 @@ func program(entrypoint string) string {
 func notInPath(entrypoint string) string {
 	message := fmt.Sprintf("the program %q is not in PATH (%s)", entrypoint, os.Getenv("PATH"))
 	if strings.ContainsAny(entrypoint, " \t") {
-		message += "; entrypoint is the program alone, its arguments belong into command"
+		return message + "; entrypoint is the program alone, its arguments belong into command"
+	}
+	if _, err := os.Stat(entrypoint); err == nil {
+		return message + fmt.Sprintf("; it is in the working directory: write it as %q", "./"+entrypoint)
 	}
 	return message
 }

@@ -72,6 +72,10 @@ func ClientConfig(kubeconfig string) (*rest.Config, error) {
 	rules.ExplicitPath = kubeconfig
 	rules.WarnIfAllMissing = false
 	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, nil).ClientConfig()
+	if list := os.Getenv(clientcmd.RecommendedConfigPathEnvVar); clientcmd.IsEmptyConfig(err) && list != "" {
+		return nil, fmt.Errorf("no way to reach an API server: this is not a pod with a service account, and KUBECONFIG names %s, "+
+			"which is not there or empty", list)
+	}
 	if clientcmd.IsEmptyConfig(err) {
 		return nil, errors.New("no way to reach an API server: this is not a pod with a service account, and neither --kubeconfig, " +
 			"KUBECONFIG nor ~/.kube/config names one")

@@ -91,7 +91,12 @@ func (m *Mapper) discover(ctx context.Context, version schema.GroupVersion) (met
 		path = "/api/" + version.Version
 	}
 	var list metav1.APIResourceList
-	raw, err := m.client.Get().AbsPath(path).SetHeader("Accept", "application/json").Do(ctx).Raw()
+	result := m.client.Get().AbsPath(path).SetHeader("Accept", "application/json").Do(ctx)
+	raw, err := result.Raw()
+	if err != nil {
+		// Raw's own error lacks the words of the Status that was sent.
+		err = result.Error()
+	}
 	if apierrors.IsNotFound(err) {
 		return list, fmt.Errorf("the API server does not serve %q: check the apiVersion, or install the definition of the custom resource",
 			version)

@@ -188,7 +188,7 @@ func TestClientConfig(t *testing.T) {
 			fault: "reading the service account of this pod: open /var/run/secrets/kubernetes.io/serviceaccount/token",
 		},
 		{name: "a file that is not there", flag: "/none", fault: "reading the kubeconfig /none: "},
-		{name: "nothing", environment: "/none", fault: "no way to reach an API server: "},
+		{name: "a file of the environment that is not there", environment: "/none", fault: "KUBECONFIG names /none, which is not there or empty"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Setenv("KUBECONFIG", test.environment)

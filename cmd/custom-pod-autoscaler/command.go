@@ -24,12 +24,15 @@ func newCommand() *cobra.Command {
 		Short: "Scale a Kubernetes workload by your own logic",
 		Long: "Without a command it runs the autoscaler that the configuration file describes,\n" +
 			"until SIGTERM or SIGINT.",
+		Version:       version,
 		Args:          noArguments,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			loaded, err := load(settings)
 			if err != nil {
+				// A key that is missing may be one that is misspelt.
+				warn(cmd, loaded)
 				return err
 			}
 			return run(cmd.Context(), loaded, settings.GetString("kubeconfig"), os.Stderr)
@@ -43,6 +46,7 @@ func newCommand() *cobra.Command {
 	_ = settings.BindPFlag("kubeconfig", root.Flags().Lookup("kubeconfig"))
 	_ = settings.BindEnv("config", config.PathVariable)
 	root.AddCommand(newValidateCommand(settings), newVersionCommand())
+	root.SetVersionTemplate("{{.Version}}\n")
 	root.CompletionOptions.HiddenDefaultCmd = true
 	return root
 }
@@ -60,9 +64,7 @@ func newValidateCommand(settings *viper.Viper) *cobra.Command {
 				settings.Set("config", args[0])
 			}
 			loaded, err := load(settings)
-			for _, warning := range loaded.Warnings {
-				cmd.PrintErrln("warning: " + warning)
-			}
+			warn(cmd, loaded)
 			if err != nil {
 				return err
 			}
@@ -86,6 +88,13 @@ func newVersionCommand() *cobra.Command {
 			_, err := fmt.Fprintln(cmd.OutOrStdout(), version)
 			return err
 		},
+	}
+}
+
+// warn prints what in the configuration has no effect.
+func warn(cmd *cobra.Command, loaded config.Loaded) {
+	for _, warning := range loaded.Warnings {
+		cmd.PrintErrln("warning: " + warning)
 	}
 }
 

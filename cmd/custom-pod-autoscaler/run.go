@@ -75,7 +75,6 @@ func newAutoscaler(c config.Autoscaler, clients *resource.Clients, pool *execute
 		return nil, err
 	}
 	id := fmt.Sprintf("%s/%s/%s", c.Namespace, strings.ToLower(c.ScaleTargetRef.Kind), c.ScaleTargetRef.Name)
-	log = log.With("component", "autoscaler")
 	log.Info("Starting", "version", version, "autoscaler", id, "runMode", string(c.RunMode), "interval", c.Interval.Duration(),
 		"minReplicas", c.MinReplicas, "maxReplicas", c.MaxReplicas)
 	target := resource.NewTarget(clients, c.ScaleTargetRef, c.Namespace)

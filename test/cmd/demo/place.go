@@ -16,6 +16,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/rand"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
 	metricsapi "k8s.io/metrics/pkg/apis/metrics/v1beta1"
@@ -86,7 +87,7 @@ func (p *place) connect(ctx context.Context, s *screen) error {
 	if p.own == nil {
 		s.step("Using the cluster at " + config.Host + ", the current context of " + file)
 	}
-	if err := p.servesMetrics(); err != nil {
+	if err := p.servesMetrics(ctx); err != nil {
 		return err
 	}
 	p.node, err = p.fakeNode(ctx)
@@ -103,10 +104,15 @@ func expand(file string) (string, error) {
 	return filepath.Abs(file)
 }
 
-// servesMetrics fails unless the API server serves the pods' CPU use.
-func (p *place) servesMetrics() error {
+// servesMetrics fails unless the API server serves the pods' CPU use. An API
+// that does not answer yet, as just after a start, is waited for.
+func (p *place) servesMetrics(ctx context.Context) error {
 	served := metricsapi.SchemeGroupVersion.String()
-	_, err := p.client.Discovery().ServerResourcesForGroupVersion(served)
+	var err error
+	_ = wait.PollUntilContextTimeout(ctx, time.Second, time.Minute, true, func(context.Context) (bool, error) {
+		_, err = p.client.Discovery().ServerResourcesForGroupVersion(served)
+		return !apierrors.IsServiceUnavailable(err), nil
+	})
 	switch {
 	case apierrors.IsNotFound(err):
 		return fmt.Errorf("the cluster does not serve %s: install metrics-server (https://github.com/kubernetes-sigs/metrics-server)", served)
