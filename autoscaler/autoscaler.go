@@ -229,7 +229,7 @@ func (a *Autoscaler) kubernetesMetrics(ctx context.Context, now time.Time, run *
 	defer run.Time(execute.StageKubernetesMetrics)()
 	metrics, err := a.deps.KubernetesMetrics.Gather(ctx, now, snapshot)
 	if err != nil && !a.config.RequireKubernetesMetrics {
-		a.missing(err)
+		a.missing(ctx, err)
 		return metrics, nil
 	}
 	a.lastMissing = ""
@@ -238,13 +238,13 @@ func (a *Autoscaler) kubernetesMetrics(ctx context.Context, now time.Time, run *
 
 // missing logs what could not be gathered, once for as long as it is the same:
 // at no replicas, say, that is every run.
-func (a *Autoscaler) missing(err error) {
+func (a *Autoscaler) missing(ctx context.Context, err error) {
 	level := slog.LevelWarn
 	if err.Error() == a.lastMissing {
 		level = slog.LevelDebug
 	}
 	a.lastMissing = err.Error()
-	a.log.Log(context.Background(), level, "Some Kubernetes metrics could not be gathered: the hooks get the others", "error", err)
+	a.log.Log(ctx, level, "Some Kubernetes metrics could not be gathered: the hooks get the others", "error", err)
 }
 
 func (a *Autoscaler) live(ctx context.Context, run *execute.Run) (int32, error) {
