@@ -406,7 +406,7 @@ func TestHTTPRecoversFromSilentConnections(t *testing.T) {
 	t.Cleanup(server.Close)
 	between := freezer.Start(t, server.Listener.Addr().String())
 	method := httpMethod("https://" + between.Addr())
-	method.Timeout = 2000
+	method.Timeout = 5000
 	method.HTTP.CACert = writeFile(t, "ca.crt",
 		string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})), 0o600)
 	executor := newExecutor(t, method, newPool(t, PoolOptions{}))
