@@ -16,9 +16,15 @@ import (
 // On a cluster that tests share, only a test that runs alone may use them, and
 // must undo what it did.
 
-// apiServerGrace is how long the API server may finish what it is doing. It
-// waits up to a minute for its clients otherwise.
-const apiServerGrace = 2 * time.Second
+const (
+	// apiServerGrace is how long the API server may finish what it is doing. It
+	// waits up to a minute for its clients otherwise.
+	apiServerGrace = 2 * time.Second
+	// silence is how long an API server that stopped in its tracks is listened
+	// to, and pauseTimeout how long it may take to stop.
+	silence      = 200 * time.Millisecond
+	pauseTimeout = 10 * time.Second
+)
 
 // StopAPIServer ends the API server; the rest runs on. It does nothing when
 // the API server does not run.
@@ -42,8 +48,23 @@ func (c *Cluster) StartAPIServer(ctx context.Context) error {
 }
 
 // PauseAPIServer stops the API server in its tracks: connections stay open and
-// new ones are accepted by the system, but nothing is answered.
-func (c *Cluster) PauseAPIServer() error { return c.signalAPIServer(syscall.SIGSTOP) }
+// new ones are accepted by the system, but nothing is answered. Its threads stop
+// one by one, a moment after the signal, so it returns when that is so.
+func (c *Cluster) PauseAPIServer() error {
+	if err := c.signalAPIServer(syscall.SIGSTOP); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), pauseTimeout)
+	defer cancel()
+	return await(ctx, "the API server to stop in its tracks", func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, silence)
+		defer cancel()
+		if err := c.apiServerReady(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			return errors.Join(errors.New("it still answers"), err)
+		}
+		return nil
+	})
+}
 
 // ResumeAPIServer lets the API server go on where it was paused.
 func (c *Cluster) ResumeAPIServer() error { return c.signalAPIServer(syscall.SIGCONT) }
