@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/bounds"
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/config"
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/evaluate"
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/execute"
@@ -66,22 +67,30 @@ type Autoscaler struct {
 	config  config.Autoscaler
 	deps    Deps
 	log     *slog.Logger
+	rules   scale.Rules
+	limits  *bounds.Limits
 	history *scale.History
 	queue   *queue
 	// lastMissing is which Kubernetes metrics the last run went without.
 	lastMissing string
 }
 
-// New makes an Autoscaler; Run starts it.
-func New(spec Spec, deps Deps) *Autoscaler {
+// New makes an Autoscaler of a validated configuration; Run starts it.
+func New(spec Spec, deps Deps) (*Autoscaler, error) {
+	limits, err := bounds.New(spec.Config)
+	if err != nil {
+		return nil, err
+	}
 	return &Autoscaler{
 		id:      spec.ID,
 		config:  spec.Config,
 		deps:    deps,
 		log:     deps.Log.With("autoscaler", spec.ID),
-		history: scale.NewHistory(spec.Config.DownscaleStabilization.Duration()),
+		rules:   scale.NewRules(spec.Config),
+		limits:  limits,
+		history: scale.NewHistory(spec.Config),
 		queue:   newQueue(),
-	}
+	}, nil
 }
 
 // Tick takes the target through the journey once, up to the step the trigger
@@ -201,17 +210,16 @@ func (a *Autoscaler) write(ctx context.Context, now time.Time, run *execute.Run,
 			return false, err
 		}
 		a.log.Info("The replica count changed before it was written: deciding again", "before", decision.Current, "now", live)
-		*decision = a.decide(now, live, evaluate.Evaluation{TargetReplicas: decision.Evaluated}, a.history)
+		*decision = a.decide(now, live, evaluate.Evaluation{TargetReplicas: *decision.Evaluated}, a.history)
 	}
 	return false, fmt.Errorf("the replica count was changed by somebody else each of the %d times it was to be written: %w", maxWrites, err)
 }
 
 func (a *Autoscaler) decide(now time.Time, current int32, evaluation evaluate.Evaluation, history *scale.History) scale.Decision {
-	bounds := scale.Bounds{Min: a.config.MinReplicas, Max: a.config.MaxReplicas}
-	if !scale.Disabled(current, bounds) {
-		history.Seed(now, current)
-	}
-	return scale.Decide(now, current, evaluation.TargetReplicas, bounds, history)
+	history.Seed(now, current)
+	return a.rules.Decide(scale.Situation{
+		Now: now, Current: current, Evaluation: &evaluation, Bounds: a.limits.InForce(now, nil), History: history,
+	})
 }
 
 func (a *Autoscaler) read(ctx context.Context, run *execute.Run) (resource.Snapshot, error) {

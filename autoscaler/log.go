@@ -23,7 +23,7 @@ func (o LogObserver) Observe(r Record) {
 	attributes := []slog.Attr{slog.String("autoscaler", r.ID)}
 	if d := r.Decision; d != nil {
 		message = outcome(r)
-		attributes = append(attributes, slog.Int("from", int(d.Current)), slog.Int("to", int(d.Desired)), slog.String("reason", d.Reason()))
+		attributes = append(attributes, slog.Int("from", int(d.Current)), slog.Int("to", int(d.Desired)), slog.String("reason", d.Explain()))
 	}
 	if f := r.Failure; f != nil {
 		level, message = slog.LevelError, "Run failed"

@@ -43,7 +43,7 @@ func TestTick(t *testing.T) {
 			want: Record{
 				Current: 2, Metrics: []metric.ResourceMetric{{Resource: "a", Value: "5"}},
 				Evaluation: &evaluate.Evaluation{TargetReplicas: 4},
-				Decision:   &scale.Decision{Current: 2, Evaluated: 4, Desired: 4}, Written: true,
+				Decision:   &scale.Decision{Direction: scale.DirectionUp, Current: 2, Evaluated: new(int32(4)), Desired: 4}, Written: true,
 			},
 			writes: []string{"2->4"},
 		},
@@ -51,7 +51,7 @@ func TestTick(t *testing.T) {
 			name: "writes nothing when nothing changes", world: newWorld(4), hooks: wants(`{"targetReplicas": 4}`), trigger: scheduled,
 			want: Record{
 				Current: 4, Evaluation: &evaluate.Evaluation{TargetReplicas: 4},
-				Decision: &scale.Decision{Current: 4, Evaluated: 4, Desired: 4},
+				Decision: &scale.Decision{Direction: scale.DirectionNone, Current: 4, Evaluated: new(int32(4)), Desired: 4},
 			},
 		},
 		{
@@ -66,7 +66,7 @@ func TestTick(t *testing.T) {
 			trigger: Trigger{RunType: execute.RunAPIDryRun, Through: ThroughScale, DryRun: true},
 			want: Record{
 				Current: 2, Evaluation: &evaluate.Evaluation{TargetReplicas: 14},
-				Decision: &scale.Decision{Current: 2, Evaluated: 14, Desired: 10, Constraints: []scale.Constraint{
+				Decision: &scale.Decision{Direction: scale.DirectionUp, Current: 2, Evaluated: new(int32(14)), Desired: 10, Constraints: []scale.Constraint{
 					{Name: scale.ConstraintMax, From: 14, To: 10, Detail: "maxReplicas is 10"},
 				}},
 			},
@@ -102,7 +102,7 @@ func TestTick(t *testing.T) {
 			},
 			want: Record{
 				Current: 2, Evaluation: &evaluate.Evaluation{TargetReplicas: 4},
-				Decision: &scale.Decision{Current: 2, Evaluated: 4, Desired: 4},
+				Decision: &scale.Decision{Direction: scale.DirectionUp, Current: 2, Evaluated: new(int32(4)), Desired: 4},
 				Failure:  &Failure{Stage: execute.StagePreScale, Kind: execute.KindExit, Message: "exit status 4"},
 			},
 		},
@@ -114,7 +114,7 @@ func TestTick(t *testing.T) {
 			},
 			want: Record{
 				Current: 2, Evaluation: &evaluate.Evaluation{TargetReplicas: 4},
-				Decision: &scale.Decision{Current: 2, Evaluated: 4, Desired: 4}, Written: true,
+				Decision: &scale.Decision{Direction: scale.DirectionUp, Current: 2, Evaluated: new(int32(4)), Desired: 4}, Written: true,
 				Failure: &Failure{Stage: execute.StagePostScale, Kind: execute.KindExit, Message: "exit status 4"},
 			},
 			writes: []string{"2->4"},
@@ -127,7 +127,7 @@ func TestTick(t *testing.T) {
 			},
 			want: Record{
 				Evaluation: &evaluate.Evaluation{TargetReplicas: 4},
-				Decision: &scale.Decision{Evaluated: 4, Disabled: true, Constraints: []scale.Constraint{
+				Decision: &scale.Decision{Direction: scale.DirectionNone, Evaluated: new(int32(4)), Disabled: true, Constraints: []scale.Constraint{
 					{Name: scale.ConstraintDisabled, From: 4, To: 0, Detail: "the target is at 0 replicas and minReplicas is 1, which disables scaling"},
 				}},
 			},
@@ -137,7 +137,7 @@ func TestTick(t *testing.T) {
 			config: func(c *config.Autoscaler) { c.MinReplicas = 0 },
 			want: Record{
 				Evaluation: &evaluate.Evaluation{TargetReplicas: 3},
-				Decision:   &scale.Decision{Evaluated: 3, Desired: 3}, Written: true,
+				Decision:   &scale.Decision{Direction: scale.DirectionUp, Evaluated: new(int32(3)), Desired: 3}, Written: true,
 			},
 			writes: []string{"0->3"},
 		},
@@ -259,7 +259,7 @@ func (w *refusingWriter) Write(context.Context, int32, int32) error {
 func TestDryRunsAreNotRemembered(t *testing.T) {
 	w := newWorld(2)
 	c := testConfig()
-	c.DownscaleStabilization = 300
+	c.DownscaleStabilization = new(config.Seconds(300))
 	a := w.start(c, wants(`{"targetReplicas": 9}`))
 	a.Tick(t.Context(), now, Trigger{RunType: execute.RunAPIDryRun, Through: ThroughScale, DryRun: true})
 	a.deps.Hooks = wants(`{"targetReplicas": 3}`)

@@ -129,6 +129,10 @@ func testConfig() config.Autoscaler {
 
 // start makes an Autoscaler of the world with the hooks.
 func (w *world) start(c config.Autoscaler, hooks execute.Hooks) *Autoscaler {
-	return New(Spec{ID: "shop/deployment/web", Config: c},
+	a, err := New(Spec{ID: "shop/deployment/web", Config: c},
 		Deps{Reader: w, Hooks: hooks, Writer: w, Observer: w, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		panic(err.Error())
+	}
+	return a
 }

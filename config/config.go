@@ -31,6 +31,10 @@ type Process struct {
 	// stage, 2 and more add the requests to the API server.
 	LogVerbosity int32 `json:"logVerbosity"`
 
+	// [Which of several replicas](#leaderelection) of this process runs, when
+	// there is more than one.
+	LeaderElection LeaderElection `json:"leaderElection" env:"CPA_leaderElection"`
+
 	// How log lines, which go to standard error, are written: `text` is
 	// key=value for people, `json` is for programs.
 	LogFormat LogFormat `json:"logFormat" env:"CPA_logFormat"`
@@ -93,8 +97,27 @@ type Autoscaler struct {
 	MaxReplicas int32 `json:"maxReplicas"`
 
 	// Scale down only to the highest count that was evaluated in this many
-	// seconds. 0 scales down at once.
-	DownscaleStabilization Seconds `json:"downscaleStabilization"`
+	// seconds. 0, as when unset, scales down at once. With `behavior` it is the
+	// window of `behavior.scaleDown` where that sets none; unset it is 300 then.
+	DownscaleStabilization *Seconds `json:"downscaleStabilization"`
+
+	// [How fast it may scale](#behavior), as the field of that name of a
+	// HorizontalPodAutoscaler. Without it only `downscaleStabilization` limits.
+	Behavior *autoscalingv2.HorizontalPodAutoscalerBehavior `json:"behavior" env:"CPA_behavior"`
+
+	// [Other bounds at certain times](#schedules).
+	Schedules []Schedule `json:"schedules" env:"CPA_schedules"`
+
+	// [How many replicas to run](#fallback) when the hooks keep failing.
+	// Without it a failing run leaves the count as it is.
+	Fallback *Fallback `json:"fallback" env:"CPA_fallback"`
+
+	// Whether to do everything but write: the log and the records say what
+	// would have been scaled. `preScale` and `postScale` do not run.
+	DryRun bool `json:"dryRun" env:"CPA_dryRun"`
+
+	// [Where to keep](#state) what must survive a restart.
+	State State `json:"state" env:"CPA_state"`
 
 	// [Metrics that Kubernetes knows](#kubernetesmetricspecs) (CPU, memory,
 	// custom and external ones) to gather before each run and hand to the
@@ -185,6 +208,91 @@ type HTTP struct {
 	ClientCert string `json:"clientCert"`
 	// The file of that certificate's PEM key. Read again when it changes.
 	ClientKey string `json:"clientKey"`
+}
+
+// Schedule puts other bounds in force during a window that comes again and
+// again. At least one of them is required.
+type Schedule struct {
+	// What the schedule is called in logs, events and records.
+	Name string `json:"name"`
+	// When the window begins: a cron expression of five fields (minute, hour,
+	// day of month, month, day of week) or `@daily` and the like.
+	Start string `json:"start"`
+	// When it ends, as another such expression. The window is in force from a
+	// start to the end that follows, so it may span midnight or a week.
+	End string `json:"end"`
+	// The timezone of both, such as `Europe/Berlin`.
+	Timezone string `json:"timezone"`
+	// The fewest replicas in the window, instead of the top-level
+	// `minReplicas`.
+	MinReplicas *int32 `json:"minReplicas"`
+	// The most replicas in the window, instead of the top-level `maxReplicas`.
+	MaxReplicas *int32 `json:"maxReplicas"`
+	// Which schedule counts where windows overlap: the highest, for each of
+	// the two bounds by itself. Among equals the larger `minReplicas` and the
+	// smaller `maxReplicas` count.
+	Priority int32 `json:"priority"`
+}
+
+// Fallback is what to do when the hooks keep failing.
+type Fallback struct {
+	// How many runs must fail in a row, gathering or evaluating. One that
+	// succeeds ends the fallback.
+	FailureThreshold int32 `json:"failureThreshold"`
+	// The count to fall back to, within the top-level bounds. It is limited
+	// by everything that limits an evaluation.
+	Replicas int32 `json:"replicas"`
+	// How that count is used: `static` takes it, `currentReplicas` stays at
+	// the current count, and `currentReplicasIfHigher` and
+	// `currentReplicasIfLower` take whichever of the two is higher or lower.
+	Behavior FallbackBehavior `json:"behavior"`
+}
+
+// FallbackBehavior is how a fallback's count is used.
+type FallbackBehavior string
+
+// The fallback behaviours, named as in KEDA.
+const (
+	FallbackStatic          FallbackBehavior = "static"
+	FallbackCurrent         FallbackBehavior = "currentReplicas"
+	FallbackCurrentIfHigher FallbackBehavior = "currentReplicasIfHigher"
+	FallbackCurrentIfLower  FallbackBehavior = "currentReplicasIfLower"
+)
+
+// State says where to keep what must survive a restart: the scale events that
+// policies count, a pause, a manual hold, an override, the fallback.
+type State struct {
+	// `none`, `file` or `configMap`, which is a ConfigMap beside the target
+	// whose name derives from it.
+	Store StateStore `json:"store"`
+	// The file, for `file`; its folder must exist and outlive the container.
+	Path string `json:"path"`
+}
+
+// StateStore is where state is kept.
+type StateStore string
+
+// The stores.
+const (
+	StateNone      StateStore = "none"
+	StateFile      StateStore = "file"
+	StateConfigMap StateStore = "configMap"
+)
+
+// LeaderElection has one of several replicas of this process run the
+// autoscaler, the holder of a Lease in the target's namespace, while the others
+// stand by.
+type LeaderElection struct {
+	// Whether to elect a leader. Without it one replica must run at most.
+	Enabled bool `json:"enabled"`
+	// How long a leader that is not heard of keeps the lease.
+	LeaseDuration Seconds `json:"leaseDuration"`
+	// How long a leader that cannot renew the lease goes on; less than
+	// `leaseDuration`.
+	RenewDeadline Seconds `json:"renewDeadline"`
+	// How often the lease is renewed, or tried for; less than
+	// `renewDeadline`.
+	RetryPeriod Seconds `json:"retryPeriod"`
 }
 
 // MethodType is how a hook is run.

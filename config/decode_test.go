@@ -91,8 +91,9 @@ func TestLoadDecodesEveryKey(t *testing.T) {
 			APIConfig: config.API{
 				Enabled: true, UseHTTPS: true, Port: 8443, Host: "::1", CertFile: "/cert.pem", KeyFile: "/key.pem",
 			},
-			LogVerbosity: 3,
-			LogFormat:    config.LogJSON,
+			LogVerbosity:   3,
+			LogFormat:      config.LogJSON,
+			LeaderElection: config.Default().LeaderElection,
 		},
 		Autoscaler: config.Autoscaler{
 			ScaleTargetRef: autoscalingv2.CrossVersionObjectReference{
@@ -111,11 +112,12 @@ func TestLoadDecodesEveryKey(t *testing.T) {
 			PreMetric: hook(1), PostMetric: hook(1), PreEvaluate: hook(1),
 			PostEvaluate: hook(1), PreScale: hook(1), PostScale: hook(2),
 			Interval: 10000, StartTime: 60000, RunMode: config.PerResource,
-			MinReplicas: 0, MaxReplicas: 2147483647, DownscaleStabilization: 300,
+			MinReplicas: 0, MaxReplicas: 2147483647, DownscaleStabilization: new(config.Seconds(300)),
 			KubernetesMetricSpecs:    everySpec(),
 			RequireKubernetesMetrics: true,
 			InitialReadinessDelay:    10, CPUInitializationPeriod: 20,
 			MaxOutputBytes: 1024,
+			State:          config.Default().State,
 		},
 	}
 	loaded, err := load(t, everything, nil)

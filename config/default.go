@@ -12,8 +12,9 @@ const DefaultTimeout Milliseconds = 5000
 func Default() Config {
 	return Config{
 		Process: Process{
-			APIConfig: API{Enabled: true, Port: 5000, Host: "0.0.0.0"},
-			LogFormat: LogText,
+			APIConfig:      API{Enabled: true, Port: 5000, Host: "0.0.0.0"},
+			LogFormat:      LogText,
+			LeaderElection: LeaderElection{LeaseDuration: 15, RenewDeadline: 10, RetryPeriod: 2},
 		},
 		Autoscaler: Autoscaler{
 			Namespace:               "default",
@@ -25,6 +26,7 @@ func Default() Config {
 			InitialReadinessDelay:   30,
 			CPUInitializationPeriod: 300,
 			MaxOutputBytes:          8 << 20,
+			State:                   State{Store: StateNone},
 		},
 	}
 }

@@ -95,7 +95,9 @@ func (v *validator) autoscaler(a Autoscaler) {
 	oneOf(v, "runMode", a.RunMode, PerPod, PerResource)
 	v.duration("interval", int64(a.Interval), 1, time.Millisecond)
 	v.duration("startTime", int64(a.StartTime), 1, time.Millisecond)
-	v.duration("downscaleStabilization", int64(a.DownscaleStabilization), 0, time.Second)
+	if a.DownscaleStabilization != nil {
+		v.duration("downscaleStabilization", int64(*a.DownscaleStabilization), 0, time.Second)
+	}
 	v.duration("initialReadinessDelay", int64(a.InitialReadinessDelay), 0, time.Second)
 	v.duration("cpuInitializationPeriod", int64(a.CPUInitializationPeriod), 0, time.Second)
 	if a.MaxOutputBytes < 1 || a.MaxOutputBytes > maxOutputLimit {

@@ -80,7 +80,7 @@ func TestValidate(t *testing.T) {
 		"start time too long": {change: func(c *config.Config) { c.StartTime = longestMilliseconds + 1 }, want: []string{"startTime: must be at most 9223372036854, got 9223372036855"}},
 		"durations below 0": {
 			change: func(c *config.Config) {
-				c.DownscaleStabilization, c.InitialReadinessDelay, c.CPUInitializationPeriod = -1, -2, -3
+				c.DownscaleStabilization, c.InitialReadinessDelay, c.CPUInitializationPeriod = new(config.Seconds(-1)), -2, -3
 			},
 			want: []string{
 				"cpuInitializationPeriod: must be at least 0, got -3",
@@ -90,7 +90,7 @@ func TestValidate(t *testing.T) {
 		},
 		"durations too long": {
 			change: func(c *config.Config) {
-				c.DownscaleStabilization, c.InitialReadinessDelay, c.CPUInitializationPeriod = math.MaxInt64, math.MaxInt64, math.MaxInt64
+				c.DownscaleStabilization, c.InitialReadinessDelay, c.CPUInitializationPeriod = new(config.Seconds(math.MaxInt64)), math.MaxInt64, math.MaxInt64
 			},
 			want: []string{
 				"cpuInitializationPeriod: must be at most 9223372036, got 9223372036854775807",

@@ -19,6 +19,7 @@ type Stage string
 
 // The stages, in the order of a run.
 const (
+	StageState             Stage = "state"
 	StageRead              Stage = "read"
 	StageKubernetesMetrics Stage = "kubernetesMetrics"
 	StagePreMetric         Stage = "preMetric"

@@ -11,6 +11,7 @@ import (
 	"os"
 	"time"
 
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -45,8 +46,10 @@ const (
 type Clients struct {
 	// Dynamic reads targets and their scale, whatever kind they are.
 	Dynamic dynamic.Interface
-	// Core reads pods.
+	// Core reads pods, keeps state in ConfigMaps, and makes Events.
 	Core rest.Interface
+	// Coordination reads and writes Leases.
+	Coordination rest.Interface
 	// PodMetrics, CustomMetrics and ExternalMetrics read metrics.k8s.io,
 	// custom.metrics.k8s.io and external.metrics.k8s.io.
 	PodMetrics, CustomMetrics, ExternalMetrics rest.Interface
@@ -128,6 +131,7 @@ func Connect(config *rest.Config, userAgent string, log *slog.Logger) (*Clients,
 		add   func(*runtime.Scheme) error
 	}{
 		{&c.Core, corev1.SchemeGroupVersion, corev1.AddToScheme},
+		{&c.Coordination, coordinationv1.SchemeGroupVersion, coordinationv1.AddToScheme},
 		{&c.PodMetrics, podmetrics.SchemeGroupVersion, podmetrics.AddToScheme},
 		{&c.CustomMetrics, custommetrics.SchemeGroupVersion, custommetrics.AddToScheme},
 		{&c.ExternalMetrics, externalmetrics.SchemeGroupVersion, externalmetrics.AddToScheme},

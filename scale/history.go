@@ -6,10 +6,12 @@ package scale
 import (
 	"slices"
 	"time"
+
+	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/config"
 )
 
-// History remembers what was recommended lately, for the downscale
-// stabilisation. It has one owner: it is not safe for concurrent use.
+// History remembers what was recommended lately, for the stabilisation. It has
+// one owner: it is not safe for concurrent use.
 type History struct {
 	window time.Duration
 	seeded bool
@@ -17,64 +19,91 @@ type History struct {
 	// followed by an equal or higher one can never be the highest of a window
 	// again. So there are never more than there are counts, however short the
 	// interval.
-	recommendations []recommendation
+	recommendations []Recommendation
 }
 
-type recommendation struct {
-	count int32
-	at    time.Time
-	// found: nobody wanted it that is known; it was there at the start.
-	found bool
+// Recommendation is a count that was wanted at a moment.
+type Recommendation struct {
+	At       time.Time `json:"at"`
+	Replicas int32     `json:"replicas"`
+	// Found: nobody wanted it that is known; it was there at the start.
+	Found bool `json:"found,omitempty"`
 }
+
+// Window is a history on its way from one process to the next, oldest first.
+type Window []Recommendation
 
 // how the recommendation came about.
-func (r recommendation) how() string {
-	if r.found {
+func (r Recommendation) how() string {
+	if r.Found {
 		return "found at the start"
 	}
 	return "wanted"
 }
 
-// NewHistory makes a history that looks back one window. A window of 0
-// remembers nothing.
-func NewHistory(window time.Duration) *History { return &History{window: window} }
+// NewHistory makes an empty history that looks as far back as the configuration
+// needs.
+func NewHistory(c config.Autoscaler) *History {
+	h := &History{}
+	if c.DownscaleStabilization != nil {
+		h.window = c.DownscaleStabilization.Duration()
+	}
+	return h
+}
 
 // Seed remembers the count that a process finds when it starts, once: it does
 // not know what was recommended before, only what came of it, so that a restart
-// never scales down earlier than the window allows.
+// never scales down earlier than the window allows. Later it does so again
+// after a gap in which runs were missed (Miss) and that is longer than the
+// window: the empty window would otherwise let the first low evaluation scale
+// down at once.
 func (h *History) Seed(now time.Time, current int32) {
 	if h.seeded {
 		return
 	}
 	h.seeded = true
-	h.record(recommendation{count: current, at: now, found: true})
+	h.record(Recommendation{Replicas: current, At: now, Found: true})
 }
+
+// Miss notes a run that recommends nothing although one was due.
+func (h *History) Miss() {}
 
 // Record remembers what the decision recommends.
 func (h *History) Record(now time.Time, d Decision) {
-	if !d.Disabled {
-		h.record(recommendation{count: d.recommendation, at: now})
+	if d.recommendation != nil {
+		h.record(Recommendation{Replicas: *d.recommendation, At: now})
 	}
 }
 
-func (h *History) record(latest recommendation) {
+// Window is what the history holds, for Restore.
+func (h *History) Window() Window { return slices.Clone(h.recommendations) }
+
+// Restore fills an empty history with what another process handed over.
+func (h *History) Restore(w Window) {
+	h.seeded = true
+	for _, r := range w {
+		h.record(r)
+	}
+}
+
+func (h *History) record(latest Recommendation) {
 	if h.window <= 0 {
 		return
 	}
-	h.recommendations = slices.DeleteFunc(h.recommendations, func(r recommendation) bool {
-		return r.count <= latest.count || h.expired(latest.at, r)
+	h.recommendations = slices.DeleteFunc(h.recommendations, func(r Recommendation) bool {
+		return r.Replicas <= latest.Replicas || h.expired(latest.At, r)
 	})
 	h.recommendations = append(h.recommendations, latest)
 }
 
 // highest is the highest recommendation of the window that ends now.
-func (h *History) highest(now time.Time) (highest recommendation, ok bool) {
+func (h *History) highest(now time.Time) (highest Recommendation, ok bool) {
 	for _, r := range h.recommendations {
 		if !h.expired(now, r) {
 			return r, true
 		}
 	}
-	return recommendation{}, false
+	return Recommendation{}, false
 }
 
 // Clone is a copy, for deciding without consequences.
@@ -85,4 +114,4 @@ func (h *History) Clone() *History {
 }
 
 // expired: what is exactly one window old is out.
-func (h *History) expired(now time.Time, r recommendation) bool { return now.Sub(r.at) >= h.window }
+func (h *History) expired(now time.Time, r Recommendation) bool { return now.Sub(r.At) >= h.window }

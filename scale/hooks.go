@@ -21,10 +21,11 @@ type Info struct {
 	// ScaleTargetRef and Namespace say where it is.
 	ScaleTargetRef autoscalingv2.CrossVersionObjectReference `json:"scaleTargetRef"`
 	Namespace      string                                    `json:"namespace"`
-	// MinReplicas and MaxReplicas are the bounds.
+	// MinReplicas and MaxReplicas are the bounds in force.
 	MinReplicas int32 `json:"minReplicas"`
 	MaxReplicas int32 `json:"maxReplicas"`
-	// TargetReplicas is the count as the evaluate hook gave it.
+	// TargetReplicas is the count as the evaluate hook gave it; the desired one
+	// if it gave none.
 	TargetReplicas int32 `json:"targetReplicas"`
 	// RunType says who asked for the run.
 	RunType execute.RunType `json:"runType"`
@@ -34,7 +35,10 @@ type Info struct {
 // what does not depend on the decision.
 func Tell(ctx context.Context, run *execute.Run, stage execute.Stage, info Info, decision Decision) error {
 	info.Evaluation.TargetReplicas = decision.Desired
-	info.TargetReplicas = decision.Evaluated
+	info.TargetReplicas = decision.Desired
+	if decision.Evaluated != nil {
+		info.TargetReplicas = *decision.Evaluated
+	}
 	info.RunType = run.Type
 	_, err := run.Ask(ctx, stage, "", info)
 	return err

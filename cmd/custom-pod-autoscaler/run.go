@@ -91,5 +91,5 @@ func newAutoscaler(c config.Autoscaler, clients *resource.Clients, pool *execute
 		Writer:   scale.NewAPIWriter(target),
 		Observer: autoscaler.LogObserver{Log: log},
 		Log:      log,
-	}), nil
+	})
 }
