@@ -221,7 +221,8 @@ type Schedule struct {
 	// When it ends, as another such expression. The window is in force from a
 	// start to the end that follows, so it may span midnight or a week.
 	End string `json:"end"`
-	// The timezone of both, such as `Europe/Berlin`.
+	// The timezone of both, a name of the IANA time zone database such as
+	// `Europe/Berlin`.
 	Timezone string `json:"timezone"`
 	// The fewest replicas in the window, instead of the top-level
 	// `minReplicas`.
@@ -240,8 +241,9 @@ type Fallback struct {
 	// succeeds ends the fallback.
 	FailureThreshold int32 `json:"failureThreshold"`
 	// The count to fall back to, within the top-level bounds. It is limited
-	// by everything that limits an evaluation.
-	Replicas int32 `json:"replicas"`
+	// by everything that limits an evaluation. Only `currentReplicas` can do
+	// without.
+	Replicas *int32 `json:"replicas"`
 	// How that count is used: `static` takes it, `currentReplicas` stays at
 	// the current count, and `currentReplicasIfHigher` and
 	// `currentReplicasIfLower` take whichever of the two is higher or lower.
@@ -285,7 +287,8 @@ const (
 type LeaderElection struct {
 	// Whether to elect a leader. Without it one replica must run at most.
 	Enabled bool `json:"enabled"`
-	// How long a leader that is not heard of keeps the lease.
+	// How long a leader that is not heard of keeps the lease, up to 3600. 0
+	// takes the default, here and below.
 	LeaseDuration Seconds `json:"leaseDuration"`
 	// How long a leader that cannot renew the lease goes on; less than
 	// `leaseDuration`.

@@ -4,6 +4,8 @@
 package config_test
 
 import (
+	stdcmp "cmp"
+	"encoding/json"
 	"errors"
 	"reflect"
 	"strings"
@@ -15,6 +17,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/yaml"
 
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/config"
 )
@@ -57,6 +60,29 @@ runMode: per-resource
 minReplicas: 0
 maxReplicas: 2147483647
 downscaleStabilization: 300
+behavior:
+  scaleUp:
+    stabilizationWindowSeconds: 30
+    selectPolicy: Disabled
+    policies: [{type: Pods, value: 2, periodSeconds: 60}, {type: Percent, value: 10, periodSeconds: 1800}]
+    tolerance: 0.05
+  scaleDown:
+    stabilizationWindowSeconds: 3600
+    selectPolicy: Min
+    policies: [{type: Pods, value: 1, periodSeconds: 1}]
+    tolerance: 5m
+schedules:
+- name: night
+  start: 0 22 * * *
+  end: "@daily"
+  timezone: America/Sao_Paulo
+  minReplicas: 0
+  maxReplicas: 1
+  priority: -2
+- {name: day, start: "@hourly", end: 30 * * * *, maxReplicas: 5}
+fallback: {failureThreshold: 3, replicas: 4, behavior: currentReplicasIfLower}
+dryRun: true
+state: {store: file, path: /state.json}
 kubernetesMetricSpecs:
 - type: Resource
   resource: {name: cpu, target: {type: Utilization, averageUtilization: 50}}
@@ -79,21 +105,23 @@ cpuInitializationPeriod: 20
 maxOutputBytes: 1024
 logVerbosity: 3
 logFormat: json
+leaderElection: {enabled: true, leaseDuration: 30, renewDeadline: 20, retryPeriod: 5}
 apiConfig: {enabled: true, useHTTPS: true, port: 8443, host: "[::1]", certFile: /cert.pem, keyFile: /key.pem}
 `
 
-func TestLoadDecodesEveryKey(t *testing.T) {
+// decoded is what everything says.
+func decoded() config.Config {
 	hook := func(timeout config.Milliseconds) *config.Method {
 		return &config.Method{Type: config.MethodShell, Timeout: timeout, Shell: &config.Shell{Entrypoint: "hook"}}
 	}
-	want := config.Config{
+	return config.Config{
 		Process: config.Process{
 			APIConfig: config.API{
 				Enabled: true, UseHTTPS: true, Port: 8443, Host: "::1", CertFile: "/cert.pem", KeyFile: "/key.pem",
 			},
 			LogVerbosity:   3,
 			LogFormat:      config.LogJSON,
-			LeaderElection: config.Default().LeaderElection,
+			LeaderElection: config.LeaderElection{Enabled: true, LeaseDuration: 30, RenewDeadline: 20, RetryPeriod: 5},
 		},
 		Autoscaler: config.Autoscaler{
 			ScaleTargetRef: autoscalingv2.CrossVersionObjectReference{
@@ -117,14 +145,40 @@ func TestLoadDecodesEveryKey(t *testing.T) {
 			RequireKubernetesMetrics: true,
 			InitialReadinessDelay:    10, CPUInitializationPeriod: 20,
 			MaxOutputBytes: 1024,
-			State:          config.Default().State,
+			Behavior: &autoscalingv2.HorizontalPodAutoscalerBehavior{
+				ScaleUp: &autoscalingv2.HPAScalingRules{
+					StabilizationWindowSeconds: new(int32(30)),
+					SelectPolicy:               new(autoscalingv2.DisabledPolicySelect),
+					Policies:                   []autoscalingv2.HPAScalingPolicy{pods(2, 60), percent(10, 1800)},
+					Tolerance:                  new(resource.MustParse("0.05")),
+				},
+				ScaleDown: &autoscalingv2.HPAScalingRules{
+					StabilizationWindowSeconds: new(int32(3600)),
+					SelectPolicy:               new(autoscalingv2.MinChangePolicySelect),
+					Policies:                   []autoscalingv2.HPAScalingPolicy{pods(1, 1)},
+					Tolerance:                  new(resource.MustParse("0.005")),
+				},
+			},
+			Schedules: []config.Schedule{
+				{
+					Name: "night", Start: "0 22 * * *", End: "@daily", Timezone: "America/Sao_Paulo",
+					MinReplicas: new(int32(0)), MaxReplicas: new(int32(1)), Priority: -2,
+				},
+				{Name: "day", Start: "@hourly", End: "30 * * * *", Timezone: "UTC", MaxReplicas: new(int32(5))},
+			},
+			Fallback: &config.Fallback{FailureThreshold: 3, Replicas: new(int32(4)), Behavior: config.FallbackCurrentIfLower},
+			DryRun:   true,
+			State:    config.State{Store: config.StateFile, Path: "/state.json"},
 		},
 	}
+}
+
+func TestLoadDecodesEveryKey(t *testing.T) {
 	loaded, err := load(t, everything, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(want, loaded.Config); diff != "" {
+	if diff := cmp.Diff(decoded(), loaded.Config); diff != "" {
 		t.Errorf("unexpected configuration (-want +got):\n%s", diff)
 	}
 	if len(loaded.Warnings) > 0 {
@@ -136,6 +190,47 @@ func TestLoadDecodesEveryKey(t *testing.T) {
 	if got := loaded.Config.DownscaleStabilization.Duration(); got != 5*time.Minute {
 		t.Errorf("the window is %s, want 5m", got)
 	}
+}
+
+func TestLoadDecodesEveryKeyFromTheEnvironment(t *testing.T) {
+	loaded, err := load(t, "{}", variables(t, everything))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(decoded(), loaded.Config); diff != "" {
+		t.Errorf("unexpected configuration (-want +got):\n%s", diff)
+	}
+}
+
+// variables is a file as environment variables, named as the reference says.
+func variables(t *testing.T, file string) environment {
+	t.Helper()
+	var keys map[string]any
+	if err := yaml.Unmarshal([]byte(file), &keys); err != nil {
+		t.Fatal(err)
+	}
+	env := environment{}
+	for _, field := range reflect.VisibleFields(reflect.TypeFor[config.Config]()) {
+		key := field.Tag.Get("json")
+		value, ok := keys[key]
+		if !ok {
+			continue
+		}
+		name := stdcmp.Or(field.Tag.Get("env"), key)
+		if text, ok := value.(string); ok {
+			env[name] = text
+			continue
+		}
+		written, err := json.Marshal(value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		env[name] = string(written)
+	}
+	if len(env) != len(keys) {
+		t.Fatalf("%d variables for %d keys", len(env), len(keys))
+	}
+	return env
 }
 
 func everySpec() []autoscalingv2.MetricSpec {
@@ -218,6 +313,49 @@ func TestLoadReportsValuesOfTheWrongType(t *testing.T) {
 				`metric.http.headers.c: must be text, got a mapping`,
 			},
 		},
+		{
+			file: "behavior: {scaleUp: fast, scaleDown: {stabilizationWindowSeconds: 5m, selectPolicy: [Max], tolerance: some, " +
+				"policies: [one, {type: Pods, value: 10%, periodSeconds: 0}]}}",
+			want: []string{
+				`behavior.scaleDown.policies[0]: must be a mapping of keys to values, got text`,
+				`behavior.scaleDown.policies[1].periodSeconds: must be from 1 to 1800, got 0`,
+				`behavior.scaleDown.policies[1].value: must be a whole number, got the text "10%"`,
+				`behavior.scaleDown.selectPolicy: must be text, got a list`,
+				`behavior.scaleDown.stabilizationWindowSeconds: must be a whole number, got the text "5m"`,
+				`behavior.scaleDown.tolerance: cannot be read: quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$', got the text "some"`,
+				`behavior.scaleUp: must be a mapping of keys to values, got text`,
+			},
+		},
+		{
+			file: "schedules: [night, {name: [a], start: {}, end: {}, timezone: [], minReplicas: few, priority: high}]",
+			want: []string{
+				`schedules[0]: must be a mapping of keys to values, got text`,
+				`schedules[1].end: must be text, got a mapping`,
+				`schedules[1].minReplicas: must be a whole number, got the text "few"`,
+				`schedules[1].name: must be text, got a list`,
+				`schedules[1].priority: must be a whole number, got the text "high"`,
+				`schedules[1].start: must be text, got a mapping`,
+				`schedules[1].timezone: must be text, got a list`,
+			},
+		},
+		{
+			file: `fallback: {failureThreshold: three, replicas: many, behavior: []}`,
+			want: []string{
+				`fallback.behavior: must be text, got a list`,
+				`fallback.failureThreshold: must be a whole number, got the text "three"`,
+				`fallback.replicas: must be a whole number, got the text "many"`,
+			},
+		},
+		{file: "minReplicas: few\nfallback: {failureThreshold: 1, replicas: 0}", want: []string{`minReplicas: must be a whole number, got the text "few"`}},
+		{file: `dryRun: 1`, want: []string{`dryRun: must be true or false, got 1`}},
+		{file: `state: configMap`, want: []string{`state: must be a mapping of keys to values, got text`}},
+		{
+			file: `leaderElection: {enabled: "true", leaseDuration: 15s}`,
+			want: []string{
+				`leaderElection.enabled: must be true or false, got the text "true": write it without quotes`,
+				`leaderElection.leaseDuration: must be a whole number of seconds, got the text "15s"`,
+			},
+		},
 		{file: `kubernetesMetricSpecs: {type: Resource}`, want: []string{`kubernetesMetricSpecs: must be a list, got a mapping`}},
 		{file: `kubernetesMetricSpecs: [cpu]`, want: []string{`kubernetesMetricSpecs[0]: must be a mapping of keys to values, got text`}},
 		{
@@ -239,6 +377,15 @@ func TestLoadReportsValuesOfTheWrongType(t *testing.T) {
 				`interval: must be a whole number of milliseconds, got the text "often" (from the environment variable interval)`,
 				`kubernetesMetricSpecs: must be YAML or JSON: line 1: did not find expected node content (from the environment variable kubernetesMetricSpecs)`,
 				`metric.shell: must be a mapping of keys to values, got a number (from the environment variable metric)`,
+			},
+		},
+		{
+			env: environment{"CPA_schedules": "night", "CPA_behavior": "{scaleUp: {policies: []}}", "CPA_state": `{"path":"x"}`, "CPA_dryRun": ""},
+			want: []string{
+				`behavior.scaleUp.policies: must hold at least one policy: leave the key out for the default, or set selectPolicy to Disabled not to scale this way (from the environment variable CPA_behavior)`,
+				`dryRun: is set but empty: unset it, or give it a value (from the environment variable CPA_dryRun)`,
+				`schedules: must be a list, got text (from the environment variable CPA_schedules)`,
+				`state.store: is required: "none", "file" or "configMap" (from the environment variable CPA_state)`,
 			},
 		},
 		{

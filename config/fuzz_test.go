@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/config"
 )
@@ -26,6 +27,16 @@ func FuzzLoad(f *testing.F) {
 	f.Add(required, "apiConfig", `{"port": 5097}`)
 	f.Add(required, "kubernetesMetricSpecs", `[{"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization"}}}]`)
 	f.Add(required, "metric", `{"type": "http", "http": {"url": "http://a", "successCodes": [200], "parameterMode": "body", "headers": {"a": "b"}}}`)
+	for key, value := range map[string]string{
+		"CPA_behavior":       `{"scaleUp": {"policies": [{"type": "Pods", "value": 4, "periodSeconds": 60}], "tolerance": "100m"}, "scaleDown": {}}`,
+		"CPA_schedules":      `[{"name": "night", "start": "0 22 * * *", "end": "@daily", "timezone": "Europe/Berlin", "minReplicas": 0}]`,
+		"CPA_fallback":       `{"failureThreshold": 3, "replicas": 4, "behavior": "static"}`,
+		"CPA_state":          `{"store": "file", "path": "/state.json"}`,
+		"CPA_leaderElection": `{"enabled": true, "leaseDuration": 30}`,
+	} {
+		f.Add(required, key, value)
+	}
+	f.Add(required+"downscaleStabilization: 86400", "CPA_behavior", "{}")
 	f.Fuzz(func(t *testing.T, file, variable, value string) {
 		path := filepath.Join(t.TempDir(), "config.yaml")
 		loaded := fuzzLoad(t, path, file, environment{variable: value})
@@ -35,6 +46,7 @@ func FuzzLoad(f *testing.F) {
 		if err := loaded.Validate(); err != nil {
 			t.Fatalf("loaded, but invalid: %v", err)
 		}
+		wantUsable(t, loaded)
 		written, err := json.Marshal(loaded)
 		if err != nil {
 			t.Fatalf("writing it down: %v", err)
@@ -51,6 +63,26 @@ func FuzzLoad(f *testing.F) {
 			t.Errorf("reads differently when loaded again (-first +again):\n%s", diff)
 		}
 	})
+}
+
+// wantUsable wants that nothing which later packages rely on is missing.
+func wantUsable(t *testing.T, c *config.Config) {
+	t.Helper()
+	if c.Behavior != nil {
+		for _, rules := range []*autoscalingv2.HPAScalingRules{c.Behavior.ScaleUp, c.Behavior.ScaleDown} {
+			if rules == nil || rules.StabilizationWindowSeconds == nil || rules.SelectPolicy == nil || len(rules.Policies) == 0 {
+				t.Errorf("incomplete rules: %v", rules)
+			}
+		}
+	}
+	for _, schedule := range c.Schedules {
+		if _, err := schedule.Parse(); err != nil {
+			t.Errorf("a valid schedule cannot be parsed: %v", err)
+		}
+	}
+	if c.Fallback != nil && c.Fallback.Replicas == nil && c.Fallback.Behavior != config.FallbackCurrent {
+		t.Errorf("a fallback %s without replicas", c.Fallback.Behavior)
+	}
 }
 
 // fuzzLoad loads a file that may be anything; nil when it is refused.

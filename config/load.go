@@ -4,6 +4,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"os"
 	"reflect"
 	"strings"
+	"time"
 )
 
 // Where the file is found.
@@ -27,8 +29,9 @@ const (
 type Loaded struct {
 	// Config is valid when Load returned no error.
 	Config Config
-	// Warnings tell of what is probably a mistake but does no harm, such as
-	// unknown keys, a line each. They are there even when Load failed.
+	// Warnings tell of what is probably a mistake but can be lived with, such
+	// as unknown keys, a line each. They are there even when Load failed, but
+	// then not those about how values that are valid work together.
 	Warnings []string
 }
 
@@ -94,6 +97,9 @@ func load(data []byte, lookupEnv func(string) (string, bool)) (Loaded, error) {
 		if variable, ok := fromEnv[topLevel(fault.Key)]; ok {
 			faults[i].Message += fmt.Sprintf(" (from the environment variable %s)", variable)
 		}
+	}
+	if len(faults) == 0 {
+		config.warn(&d)
 	}
 	return Loaded{Config: config, Warnings: d.warnings}, faults.err()
 }
@@ -174,4 +180,19 @@ func (c *Config) complete() {
 			method.HTTP.Method = "GET"
 		}
 	}
+	c.completeBehavior()
+	for i, schedule := range c.Schedules {
+		c.Schedules[i].Timezone = cmp.Or(schedule.Timezone, time.UTC.String())
+	}
+	if c.Fallback != nil {
+		c.Fallback.Behavior = cmp.Or(c.Fallback.Behavior, FallbackStatic)
+	}
+	// A path alone is not completed: it was meant to be used.
+	if c.State == (State{}) {
+		c.State.Store = StateNone
+	}
+	standard := Default().LeaderElection
+	c.LeaderElection.LeaseDuration = cmp.Or(c.LeaderElection.LeaseDuration, standard.LeaseDuration)
+	c.LeaderElection.RenewDeadline = cmp.Or(c.LeaderElection.RenewDeadline, standard.RenewDeadline)
+	c.LeaderElection.RetryPeriod = cmp.Or(c.LeaderElection.RetryPeriod, standard.RetryPeriod)
 }

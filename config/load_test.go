@@ -124,7 +124,11 @@ func TestLoadTakesDefaultsThenFileThenEnvironment(t *testing.T) {
 		},
 		{
 			name: "our own keys are not read from the environment by their plain name", file: required,
-			env:  environment{"logFormat": "json", "maxOutputBytes": "1"},
+			env: environment{
+				"logFormat": "json", "maxOutputBytes": "1", "behavior": "{}", "dryRun": "true", "state": "{store: configMap}",
+				"schedules": "[{name: a, start: '@daily', end: '@hourly', minReplicas: 5}]", "fallback": "{failureThreshold: 1, replicas: 5}",
+				"leaderElection": "{enabled: true}",
+			},
 			want: minimal(),
 		},
 		{
@@ -133,6 +137,36 @@ func TestLoadTakesDefaultsThenFileThenEnvironment(t *testing.T) {
 			want: with(func(c *config.Config) {
 				c.LogFormat = config.LogJSON
 				c.MaxOutputBytes = 1024
+			}),
+		},
+		{
+			name: "zeroes of a block from the environment become defaults", file: required,
+			env: environment{"CPA_leaderElection": "{enabled: true, leaseDuration: 60}", "CPA_state": "{store: configMap}"},
+			want: with(func(c *config.Config) {
+				c.LeaderElection = config.LeaderElection{Enabled: true, LeaseDuration: 60, RenewDeadline: 10, RetryPeriod: 2}
+				c.State = config.State{Store: config.StateConfigMap}
+			}),
+		},
+		{
+			name: "empty blocks from the environment", file: required + "state: {store: file, path: /state}\nleaderElection: {enabled: true}",
+			env: environment{"CPA_state": "{}", "CPA_leaderElection": "{}"}, want: minimal(),
+		},
+		{
+			name: "null in the environment unsets decisions", file: required + "behavior: {}\nfallback: {failureThreshold: 1, replicas: 2}\nschedules: [{}]",
+			env:  environment{"CPA_behavior": "null", "CPA_fallback": "null", "CPA_schedules": "null"},
+			want: minimal(),
+		},
+		{
+			name: "a fallback is static unless it says otherwise", file: required + "fallback: {failureThreshold: 1, replicas: 2}",
+			want: with(func(c *config.Config) {
+				c.Fallback = &config.Fallback{FailureThreshold: 1, Replicas: new(int32(2)), Behavior: config.FallbackStatic}
+			}),
+		},
+		{
+			name: "a schedule is in UTC unless it says otherwise",
+			file: required + "schedules: [{name: a, start: '@daily', end: 0 6 * * *, minReplicas: 5}]",
+			want: with(func(c *config.Config) {
+				c.Schedules = []config.Schedule{{Name: "a", Start: "@daily", End: "0 6 * * *", Timezone: "UTC", MinReplicas: new(int32(5))}}
 			}),
 		},
 		{
@@ -302,7 +336,14 @@ func TestLoadSaysWhereAMissingFileShouldBe(t *testing.T) {
 }
 
 func TestLoadWarns(t *testing.T) {
-	const known = required + "apiConfig: {port: 5000}\n"
+	const (
+		known        = required + "apiConfig: {port: 5000}\n"
+		tenPercent   = "{type: Percent, value: 10, periodSeconds: 5}"
+		atNight      = "{name: night, start: 0 22 * * *, end: 0 6 * * *, "
+		inTheMorning = "{name: morning, start: 0 6 * * *, end: 0 12 * * *, "
+		forgotten    = "after a restart at 0 replicas the target is taken for disabled, since the top-level minReplicas is 1, " +
+			"and never scaled up again: set state.store"
+	)
 	tests := []struct {
 		name string
 		file string
@@ -334,6 +375,58 @@ func TestLoadWarns(t *testing.T) {
 		{name: "repeated in JSON", file: requiredJSON("\"interval\": 4,\n\"interval\": 5"), want: []string{`line 5: key "interval" already set in map; the last one counts`}},
 		{name: "repeated in another case", file: required + "interval: 5\nINTERVAL: 4", want: []string{"interval: given again, in another case, as INTERVAL; this one counts"}},
 		{
+			name: "percentages alone do not leave 0", file: required + "minReplicas: 0\nbehavior: {scaleUp: {policies: [" + tenPercent + "]}}",
+			want: []string{"behavior.scaleUp.policies: never scale up from 0, which minReplicas allows, since a percentage of 0 is 0: use the type Pods"},
+		},
+		{
+			name: "the least of percentages and pods does not leave 0", file: required + "minReplicas: 0\nbehavior: {scaleUp: {selectPolicy: Min}}",
+			want: []string{"behavior.scaleUp.policies: never scale up from 0, which minReplicas allows, since a percentage of 0 is 0: use the type Pods"},
+		},
+		{
+			name: "percentages do not leave a schedule's 0",
+			file: required + "state: {store: configMap}\nbehavior: {scaleUp: {policies: [" + tenPercent + "]}}\nschedules: [" + atNight + "minReplicas: 0}]",
+			want: []string{"behavior.scaleUp.policies: never scale up from 0, which schedules[0].minReplicas allows, since a percentage of 0 is 0: use the type Pods"},
+		},
+		{name: "pods leave 0", file: required + "minReplicas: 0\nbehavior: {scaleUp: {policies: [{type: Pods, value: 1, periodSeconds: 5}, " + tenPercent + "]}}"},
+		{name: "nothing has to leave 0", file: required + "behavior: {scaleUp: {policies: [" + tenPercent + "]}}"},
+		{name: "nothing is to scale up", file: required + "minReplicas: 0\nbehavior: {scaleUp: {selectPolicy: Disabled, policies: [" + tenPercent + "]}}"},
+		{
+			name: "a schedule's end leaves 0",
+			file: required + "state: {store: configMap}\nbehavior: {scaleUp: {policies: [" + tenPercent + "]}}\n" +
+				"schedules: [" + atNight + "minReplicas: 0, maxReplicas: 0}]",
+		},
+		{
+			name: "a schedule's 0 is forgotten", file: required + "schedules: [" + inTheMorning + "minReplicas: 2}, " + atNight + "minReplicas: 0}]",
+			want: []string{"schedules[1]: " + forgotten},
+		},
+		{
+			name: "a schedule's 0 as the most is forgotten", file: required + "schedules: [" + atNight + "maxReplicas: 0}]",
+			want: []string{"schedules[0]: " + forgotten},
+		},
+		{
+			name: "that is said once", file: required + "schedules: [" + atNight + "maxReplicas: 0}, " + inTheMorning + "minReplicas: 0}]",
+			want: []string{"schedules[0]: " + forgotten},
+		},
+		{name: "a schedule's 0 is kept", file: required + "state: {store: file, path: /state}\nschedules: [" + atNight + "minReplicas: 0}]"},
+		{name: "0 is never taken for disabled", file: required + "minReplicas: 0\nschedules: [" + atNight + "maxReplicas: 0}]"},
+		{
+			name: "leaders that know nothing of each other", file: required + "leaderElection: {enabled: true}",
+			want: []string{
+				"leaderElection: a new leader does not know of the pause, hold or override, nor of the scale events, of the one before: " +
+					"set state.store to configMap",
+			},
+		},
+		{name: "leaders that share a file", file: required + "leaderElection: {enabled: true}\nstate: {store: file, path: /shared/state}"},
+		{
+			name: "unknown keys in the new blocks",
+			file: required + "behavior: {scaleup: {stabilisationWindowSeconds: 5}}\nschedules: [" + atNight + "minReplicas: 2, cron: a}]\nstate: {stor: none}",
+			want: []string{
+				"behavior.scaleUp.stabilisationWindowSeconds: unknown key, ignored; did you mean stabilizationWindowSeconds?",
+				"schedules[0].cron: unknown key, ignored",
+				"state.stor: unknown key, ignored; did you mean store?",
+			},
+		},
+		{
 			name: "the user's own keys are none of ours",
 			file: required + `
 preMetric: {type: http, http: {method: GET, url: "http://a", successCodes: [200], parameterMode: body, headers: {X-Token: a, x-token: b}}}
@@ -356,7 +449,7 @@ kubernetesMetricSpecs:
 }
 
 func TestWarningsComeWithFaults(t *testing.T) {
-	loaded, err := load(t, "minReplica: 5", nil)
+	loaded, err := load(t, "minReplica: 5\nleaderElection: {enabled: true}", nil)
 	if err == nil || len(loaded.Warnings) != 1 {
 		t.Errorf("got %q and the error %v, want a warning beside the faults", loaded.Warnings, err)
 	}

@@ -85,9 +85,14 @@ func TestDocumentedDefaultsAreTheDefaults(t *testing.T) {
 
 func TestDocumentedExamplesAreValid(t *testing.T) {
 	for name, rest := range map[string]string{
-		"example.yaml":      "",
-		"methods.yaml":      "scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: web}",
-		"metric-specs.yaml": required,
+		"example.yaml":         "",
+		"methods.yaml":         "scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: web}",
+		"metric-specs.yaml":    required,
+		"behavior.yaml":        required,
+		"schedules.yaml":       required,
+		"fallback.yaml":        required,
+		"state.yaml":           required,
+		"leader-election.yaml": required,
 	} {
 		t.Run(name, func(t *testing.T) {
 			loaded, err := load(t, testdata(t, name)+rest, nil)
@@ -164,13 +169,28 @@ func blocks(t *testing.T) map[string]block {
 	}
 	shell := method("{type: shell, shell: {entrypoint: x}}")
 	http := method("{type: http, http: {url: 'http://x', successCodes: [200], parameterMode: body}}")
+	decisions, err := load(t, required+"schedules: [{name: a, start: 0 8 * * *, end: 0 9 * * *, minReplicas: 1}]\nfallback: {failureThreshold: 1, replicas: 1}", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	schedule, fallback := decisions.Config.Schedules[0], decisions.Config.Fallback
 	return map[string]block{
 		"Autoscaler": {value: reflect.ValueOf(config.Default().Autoscaler), required: faultyKeys(config.Default()), top: true},
 		"Process":    {value: reflect.ValueOf(config.Default().Process), top: true},
 		"API":        {value: reflect.ValueOf(config.Default().APIConfig)},
-		"Method":     {value: reflect.ValueOf(config.Method{Timeout: shell.Timeout}), required: missing(config.Method{})},
-		"Shell":      {value: reflect.ValueOf(*shell.Shell), required: missing(config.Method{Type: config.MethodShell, Shell: &config.Shell{}})},
-		"HTTP":       {value: reflect.ValueOf(*http.HTTP), required: missing(config.Method{Type: config.MethodHTTP, HTTP: &config.HTTP{}})},
+		"Schedule": {
+			value:    reflect.ValueOf(config.Schedule{Timezone: schedule.Timezone}),
+			required: faultyKeys(with(func(c *config.Config) { c.Schedules = []config.Schedule{{}} })),
+		},
+		"Fallback": {
+			value:    reflect.ValueOf(config.Fallback{Behavior: fallback.Behavior}),
+			required: faultyKeys(with(func(c *config.Config) { c.Fallback = &config.Fallback{Behavior: fallback.Behavior} })),
+		},
+		"State":          {value: reflect.ValueOf(config.Default().State)},
+		"LeaderElection": {value: reflect.ValueOf(config.Default().LeaderElection)},
+		"Method":         {value: reflect.ValueOf(config.Method{Timeout: shell.Timeout}), required: missing(config.Method{})},
+		"Shell":          {value: reflect.ValueOf(*shell.Shell), required: missing(config.Method{Type: config.MethodShell, Shell: &config.Shell{}})},
+		"HTTP":           {value: reflect.ValueOf(*http.HTTP), required: missing(config.Method{Type: config.MethodHTTP, HTTP: &config.HTTP{}})},
 	}
 }
 
@@ -271,8 +291,11 @@ func (s source) kind(kind reflect.Type) string {
 	case reflect.TypeFor[[]autoscalingv2.MetricSpec]():
 		return "list of MetricSpecs"
 	}
+	if kind.Kind() == reflect.Pointer {
+		return s.kind(kind.Elem())
+	}
 	switch kind.Kind() {
-	case reflect.Struct, reflect.Pointer:
+	case reflect.Struct:
 		return "block"
 	case reflect.Slice:
 		if kind.Elem().Kind() == reflect.String {

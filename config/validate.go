@@ -56,6 +56,26 @@ func (v *validator) process(p Process) {
 		v.api("apiConfig", p.APIConfig)
 	}
 	oneOf(v, "logFormat", p.LogFormat, LogText, LogJSON)
+	if p.LeaderElection.Enabled {
+		v.leaderElection("leaderElection", p.LeaderElection)
+	}
+}
+
+// maxLeaseDuration is the longest lease: for that long a crashed leader is
+// waited for.
+const maxLeaseDuration = 3600
+
+func (v *validator) leaderElection(key string, l LeaderElection) {
+	v.atLeast(under(key, "retryPeriod"), int64(l.RetryPeriod), 1)
+	if l.RenewDeadline <= l.RetryPeriod {
+		v.fault(under(key, "renewDeadline"), "must be above retryPeriod: %d is not above %d", l.RenewDeadline, l.RetryPeriod)
+	}
+	if l.LeaseDuration <= l.RenewDeadline {
+		v.fault(under(key, "leaseDuration"), "must be above renewDeadline: %d is not above %d", l.LeaseDuration, l.RenewDeadline)
+	}
+	if l.LeaseDuration > maxLeaseDuration {
+		v.fault(under(key, "leaseDuration"), "must be at most %d, got %d", maxLeaseDuration, l.LeaseDuration)
+	}
 }
 
 func (v *validator) api(key string, api API) {
@@ -103,6 +123,12 @@ func (v *validator) autoscaler(a Autoscaler) {
 	if a.MaxOutputBytes < 1 || a.MaxOutputBytes > maxOutputLimit {
 		v.fault("maxOutputBytes", "must be from 1 to %d (64 MiB), got %d", maxOutputLimit, a.MaxOutputBytes)
 	}
+	v.behavior("behavior", a)
+	v.schedules("schedules", a.Schedules)
+	if a.Fallback != nil {
+		v.fallback("fallback", *a.Fallback, a.MinReplicas, a.MaxReplicas)
+	}
+	v.state("state", a.State)
 	for i := range a.KubernetesMetricSpecs {
 		v.metricSpec(at("kubernetesMetricSpecs", i), &a.KubernetesMetricSpecs[i])
 	}
@@ -155,10 +181,49 @@ func (v *validator) replicas(least, most int32) {
 	}
 }
 
+func (v *validator) fallback(key string, f Fallback, least, most int32) {
+	v.atLeast(under(key, "failureThreshold"), int64(f.FailureThreshold), 1)
+	oneOf(v, under(key, "behavior"), f.Behavior, FallbackStatic, FallbackCurrent, FallbackCurrentIfHigher, FallbackCurrentIfLower)
+	boundsAreFaulty := slices.ContainsFunc(v.faults, func(f Fault) bool { return f.Key == "minReplicas" || f.Key == "maxReplicas" })
+	switch {
+	case f.Replicas == nil && f.Behavior != FallbackCurrent:
+		v.fault(under(key, "replicas"), "is required: the count to fall back to, from minReplicas to maxReplicas")
+	case f.Replicas == nil || boundsAreFaulty:
+	case *f.Replicas < least || *f.Replicas > most:
+		v.fault(under(key, "replicas"), "must be from %d to %d, which are minReplicas and maxReplicas, got %d", least, most, *f.Replicas)
+	}
+}
+
+func (v *validator) state(key string, s State) {
+	if !oneOf(v, under(key, "store"), s.Store, StateNone, StateFile, StateConfigMap) {
+		return
+	}
+	switch {
+	case s.Store == StateFile && s.Path == "":
+		v.fault(under(key, "path"), "is required with the store file: the file to write")
+	case s.Store != StateFile && s.Path != "":
+		v.fault(under(key, "path"), "must be left out with the store %s: it is for the store file", s.Store)
+	}
+}
+
 func (v *validator) atLeast(key string, value, least int64) {
 	if value < least {
 		v.fault(key, "must be at least %d, got %d", least, value)
 	}
+}
+
+func (v *validator) between(key string, value, least, most int64) {
+	if value < least || value > most {
+		v.fault(key, "must be from %d to %d, got %d", least, most, value)
+	}
+}
+
+// atMost checks the length of a list.
+func (v *validator) atMost(key string, length, most int) bool {
+	if length > most {
+		v.fault(key, "must hold at most %d elements, got %d", most, length)
+	}
+	return length <= most
 }
 
 // duration checks a whole number of units that becomes a time.Duration.

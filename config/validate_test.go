@@ -113,6 +113,113 @@ func TestValidate(t *testing.T) {
 	}
 }
 
+func TestValidateFallback(t *testing.T) {
+	tests := map[string]struct {
+		fallback config.Fallback
+		want     []string
+	}{
+		"as few as allowed":   {fallback: config.Fallback{FailureThreshold: 1, Replicas: new(int32(2)), Behavior: config.FallbackStatic}},
+		"as many as allowed":  {fallback: config.Fallback{FailureThreshold: 9, Replicas: new(int32(8)), Behavior: config.FallbackCurrentIfHigher}},
+		"without a count":     {fallback: config.Fallback{FailureThreshold: 1, Behavior: config.FallbackCurrent}},
+		"with a count anyway": {fallback: config.Fallback{FailureThreshold: 1, Replicas: new(int32(5)), Behavior: config.FallbackCurrent}},
+		"nothing given": {
+			want: []string{
+				`fallback.behavior: is required: "static", "currentReplicas", "currentReplicasIfHigher" or "currentReplicasIfLower"`,
+				"fallback.failureThreshold: must be at least 1, got 0",
+				"fallback.replicas: is required: the count to fall back to, from minReplicas to maxReplicas",
+			},
+		},
+		"a count that is missing": {
+			fallback: config.Fallback{FailureThreshold: 1, Behavior: config.FallbackCurrentIfLower},
+			want:     []string{"fallback.replicas: is required: the count to fall back to, from minReplicas to maxReplicas"},
+		},
+		"too few": {
+			fallback: config.Fallback{FailureThreshold: 1, Replicas: new(int32(1)), Behavior: config.FallbackStatic},
+			want:     []string{"fallback.replicas: must be from 2 to 8, which are minReplicas and maxReplicas, got 1"},
+		},
+		"too many, though it does not matter": {
+			fallback: config.Fallback{FailureThreshold: 1, Replicas: new(int32(9)), Behavior: config.FallbackCurrent},
+			want:     []string{"fallback.replicas: must be from 2 to 8, which are minReplicas and maxReplicas, got 9"},
+		},
+		"unknown": {
+			fallback: config.Fallback{FailureThreshold: -1, Replicas: new(int32(5)), Behavior: "Static"},
+			want: []string{
+				`fallback.behavior: must be "static", "currentReplicas", "currentReplicasIfHigher" or "currentReplicasIfLower", got "Static"`,
+				"fallback.failureThreshold: must be at least 1, got -1",
+			},
+		},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			wantFaults(t, with(func(c *config.Config) { c.MinReplicas, c.MaxReplicas, c.Fallback = 2, 8, &test.fallback }).Validate(), test.want)
+		})
+	}
+}
+
+// A fallback cannot be held to bounds that are wrong themselves.
+func TestValidateReportsCrossedBoundsOnce(t *testing.T) {
+	c := with(func(c *config.Config) {
+		c.MinReplicas, c.MaxReplicas = 5, 4
+		c.Fallback = &config.Fallback{FailureThreshold: 1, Replicas: new(int32(4)), Behavior: config.FallbackStatic}
+	})
+	wantFaults(t, c.Validate(), []string{"minReplicas: must not be above maxReplicas: 5 is above 4"})
+}
+
+func TestValidateState(t *testing.T) {
+	tests := map[string]struct {
+		state config.State
+		want  []string
+	}{
+		"none":           {state: config.State{Store: config.StateNone}},
+		"a file":         {state: config.State{Store: config.StateFile, Path: "/not/yet/there"}},
+		"a ConfigMap":    {state: config.State{Store: config.StateConfigMap}},
+		"unknown":        {state: config.State{Store: "configmap"}, want: []string{`state.store: must be "none", "file" or "configMap", got "configmap"`}},
+		"nowhere":        {state: config.State{Path: "/state"}, want: []string{`state.store: is required: "none", "file" or "configMap"`}},
+		"no path":        {state: config.State{Store: config.StateFile}, want: []string{"state.path: is required with the store file: the file to write"}},
+		"a path to none": {state: config.State{Store: config.StateNone, Path: "/a"}, want: []string{"state.path: must be left out with the store none: it is for the store file"}},
+		"a path beside a ConfigMap": {
+			state: config.State{Store: config.StateConfigMap, Path: "/a"},
+			want:  []string{"state.path: must be left out with the store configMap: it is for the store file"},
+		},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			wantFaults(t, with(func(c *config.Config) { c.State = test.state }).Validate(), test.want)
+		})
+	}
+}
+
+func TestValidateLeaderElection(t *testing.T) {
+	tests := map[string]struct {
+		leases config.LeaderElection
+		want   []string
+	}{
+		"the shortest": {leases: config.LeaderElection{Enabled: true, LeaseDuration: 3, RenewDeadline: 2, RetryPeriod: 1}},
+		"the longest":  {leases: config.LeaderElection{Enabled: true, LeaseDuration: 3600, RenewDeadline: 3599, RetryPeriod: 3598}},
+		"all the same": {
+			leases: config.LeaderElection{Enabled: true, LeaseDuration: 5, RenewDeadline: 5, RetryPeriod: 5},
+			want: []string{
+				"leaderElection.leaseDuration: must be above renewDeadline: 5 is not above 5",
+				"leaderElection.renewDeadline: must be above retryPeriod: 5 is not above 5",
+			},
+		},
+		"a retry below 1": {
+			leases: config.LeaderElection{Enabled: true, LeaseDuration: 15, RenewDeadline: 10, RetryPeriod: -2},
+			want:   []string{"leaderElection.retryPeriod: must be at least 1, got -2"},
+		},
+		"too long": {
+			leases: config.LeaderElection{Enabled: true, LeaseDuration: 3601, RenewDeadline: 10, RetryPeriod: 2},
+			want:   []string{"leaderElection.leaseDuration: must be at most 3600, got 3601"},
+		},
+		"switched off, nothing matters": {leases: config.LeaderElection{LeaseDuration: -5, RenewDeadline: math.MaxInt64}},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			wantFaults(t, with(func(c *config.Config) { c.LeaderElection = test.leases }).Validate(), test.want)
+		})
+	}
+}
+
 const (
 	longestMilliseconds = math.MaxInt64 / 1_000_000
 
