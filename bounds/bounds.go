@@ -8,6 +8,7 @@ package bounds
 
 import (
 	"fmt"
+	"math"
 	"strconv"
 	"time"
 
@@ -27,8 +28,10 @@ type Bounds struct {
 	BaseMin int32 `json:"-"`
 	// Temporary says that a schedule or an override is in force.
 	Temporary bool `json:"temporary,omitempty"`
-	// NextChange is when a schedule or an override next begins or ends; zero
-	// when none does.
+	// NextChange is the first moment after now at which a schedule's start or
+	// end comes or the override expires, in now's location; zero when there is
+	// none. Nothing changes before it. At it nothing may change either, when
+	// the schedule had begun or ended already or another outranks it.
 	NextChange time.Time `json:"nextChange,omitzero"`
 }
 
@@ -56,16 +59,123 @@ type Override struct {
 // Limits are the configured bounds. They are safe for concurrent use.
 type Limits struct {
 	min, max int32
+	windows  []*window
 }
 
-// New reads the bounds and schedules of a validated configuration.
+// New reads the bounds and schedules of a validated configuration. It refuses a
+// schedule that cannot be parsed, and one whose start or end never comes, as on
+// 30 February.
 func New(c config.Autoscaler) (*Limits, error) {
-	return &Limits{min: c.MinReplicas, max: c.MaxReplicas}, nil
+	limits := &Limits{min: c.MinReplicas, max: c.MaxReplicas}
+	for i, schedule := range c.Schedules {
+		w, err := newWindow(schedule)
+		if err != nil {
+			return nil, fmt.Errorf("schedules[%d].%w", i, err)
+		}
+		limits.windows = append(limits.windows, w)
+	}
+	return limits, nil
+}
+
+// Base and override are the ranks below and above every schedule's priority.
+const (
+	rankBase     = math.MinInt64
+	rankOverride = math.MaxInt64
+)
+
+// claim is a limit that somebody wants in force; the highest rank gets it.
+type claim struct {
+	Limit
+	rank int64
 }
 
 // InForce says which bounds are in force now. The override may be nil.
-func (l *Limits) InForce(_ time.Time, _ *Override) Bounds {
-	return Bounds{Min: Limit{Replicas: l.min}, Max: Limit{Replicas: l.max}, BaseMin: l.min}
+//
+// Each of the two bounds comes from the override while that has not expired,
+// else from the active schedule of the highest priority, else from the
+// configuration's minReplicas or maxReplicas; among schedules of equal priority
+// the larger minimum and the smaller maximum count. A minimum above the maximum
+// is resolved: the bound of the lower rank moves onto the other, and the maximum
+// does where the ranks are equal, since too many replicas do less harm than too
+// few.
+//
+// The answer depends on nothing but the arguments. Asking in the order of time
+// is cheap; any other order is as right.
+func (l *Limits) InForce(now time.Time, override *Override) Bounds {
+	now = now.Round(0) // Schedules go by the wall clock, also when it is set.
+	least := claim{Limit{Replicas: l.min}, rankBase}
+	most := claim{Limit{Replicas: l.max}, rankBase}
+	b := Bounds{BaseMin: l.min}
+	for _, w := range l.windows {
+		s := w.at(now)
+		b.changesAt(s.until)
+		if !s.active {
+			continue
+		}
+		b.Temporary = true
+		if w.least != nil && w.least.outranks(least, w.least.Replicas > least.Replicas) {
+			least = *w.least
+		}
+		if w.most != nil && w.most.outranks(most, w.most.Replicas < most.Replicas) {
+			most = *w.most
+		}
+	}
+	if override.inForce(now) {
+		b.Temporary = true
+		b.changesAt(override.ExpiresAt)
+		if override.MinReplicas != nil {
+			least = claim{Limit{*override.MinReplicas, "override"}, rankOverride}
+		}
+		if override.MaxReplicas != nil {
+			most = claim{Limit{*override.MaxReplicas, "override"}, rankOverride}
+		}
+	}
+	if !b.NextChange.IsZero() {
+		b.NextChange = b.NextChange.In(now.Location())
+	}
+	b.Min, b.Max, b.Conflict = reconcile(least, most)
+	return b
+}
+
+func (c claim) outranks(other claim, amongEquals bool) bool {
+	return c.rank > other.rank || c.rank == other.rank && amongEquals
+}
+
+// inForce says whether there is an override that has not expired: it ends with
+// the very moment ExpiresAt.
+func (o *Override) inForce(now time.Time) bool {
+	return o != nil && (o.ExpiresAt.IsZero() || now.Before(o.ExpiresAt))
+}
+
+// changesAt takes note of a change to come; zero is none.
+func (b *Bounds) changesAt(t time.Time) {
+	if !t.IsZero() && (b.NextChange.IsZero() || t.Before(b.NextChange)) {
+		b.NextChange = t
+	}
+}
+
+// reconcile resolves a minimum above the maximum, and tells how.
+func reconcile(least, most claim) (lower, upper Limit, conflict string) {
+	if least.Replicas <= most.Replicas {
+		return least.Limit, most.Limit, ""
+	}
+	conflict = fmt.Sprintf("minReplicas %d, by %s, is above maxReplicas %d, by %s: ",
+		least.Replicas, least.origin(), most.Replicas, most.origin())
+	switch {
+	case least.rank < most.rank:
+		return most.Limit, most.Limit, conflict + fmt.Sprintf("minReplicas counts less and is lowered to %d", most.Replicas)
+	case least.rank > most.rank:
+		return least.Limit, least.Limit, conflict + fmt.Sprintf("maxReplicas counts less and is raised to %d", least.Replicas)
+	}
+	return least.Limit, least.Limit, conflict + fmt.Sprintf("both count the same, so maxReplicas is raised to %d", least.Replicas)
+}
+
+// origin is the source, in words even for the configuration's own.
+func (l Limit) origin() string {
+	if l.Source == "" {
+		return "the configuration"
+	}
+	return l.Source
 }
 
 // String is the count, with its source unless that is the configuration's own:
