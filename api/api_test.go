@@ -12,6 +12,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -47,6 +48,13 @@ func (a answers) Submit(ctx context.Context, trigger autoscaler.Trigger) (autosc
 	record.Trigger = trigger
 	return record, err
 }
+
+func (answers) Pause(context.Context, scale.Pause) error { return errUnasked }
+
+func (answers) Resume(context.Context) error { return errUnasked }
+
+// errUnasked is for what a test's autoscaler must not be asked.
+var errUnasked = errors.New("this was not to be asked")
 
 func scaledTo(evaluated, desired int32) answers {
 	return func(context.Context, autoscaler.Trigger) (autoscaler.Record, error) {
@@ -117,6 +125,36 @@ func TestAnswers(t *testing.T) {
 			"no run comes any more", "GET", "/api/v1/metrics", refusing(autoscaler.ErrStopping),
 			503, `{"message":"the autoscaler is stopping","code":503}`,
 		},
+		{
+			"another process leads", "GET", "/api/v1/metrics", refusing(&autoscaler.StandbyError{Leader: "web-1_x"}),
+			503, `{"message":"this replica stands by: web-1_x leads","code":503}`,
+		},
+		{
+			"another process leads, and this one was to scale", "POST", "/api/v1/evaluation", refusing(&autoscaler.StandbyError{Leader: "web-1_x"}),
+			503, `{"message":"this replica stands by: web-1_x leads","code":503}`,
+		},
+		{
+			"nobody is known to lead", "POST", "/api/v1/evaluation?dry_run=true", refusing(&autoscaler.StandbyError{}),
+			503, `{"message":"this replica stands by, and no leader is known at the moment","code":503}`,
+		},
+		{
+			"the lead is lost in the middle", "POST", "/api/v1/evaluation",
+			failing(autoscaler.Failure{Stage: execute.StageWrite, Message: "this replica stands by: web-1_x leads"}),
+			500, `{"message":"failed to scale resource: this replica stands by: web-1_x leads","code":500}`,
+		},
+		{
+			"the store is away", "POST", "/api/v1/evaluation",
+			failing(autoscaler.Failure{Stage: execute.StageState, Message: "loading what was kept: no"}),
+			500, `{"message":"failed to recall what was kept: loading what was kept: no","code":500}`,
+		},
+		{
+			"a pause from the network", "POST", "/api/v1/pause", never, 403,
+			"{\"message\":\"this is not done over the network: run `custom-pod-autoscaler pause` beside the autoscaler, such as with kubectl exec in its pod\",\"code\":403}",
+		},
+		{
+			"a resume from the network", "POST", "/api/v1/resume", never, 403,
+			"{\"message\":\"this is not done over the network: run `custom-pod-autoscaler resume` beside the autoscaler, such as with kubectl exec in its pod\",\"code\":403}",
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			w := httptest.NewRecorder()
@@ -142,7 +180,7 @@ func TestAnswers(t *testing.T) {
 // Every hook's failure has the contract's words in front.
 func TestEveryStageHasItsWords(t *testing.T) {
 	for _, stage := range []execute.Stage{
-		execute.StageRead, execute.StageKubernetesMetrics, execute.StagePreMetric, execute.StageMetric, execute.StagePostMetric,
+		execute.StageState, execute.StageRead, execute.StageKubernetesMetrics, execute.StagePreMetric, execute.StageMetric, execute.StagePostMetric,
 		execute.StagePreEvaluate, execute.StageEvaluate, execute.StagePostEvaluate, execute.StageDecide,
 		execute.StagePreScale, execute.StageWrite, execute.StagePostScale,
 	} {
@@ -154,10 +192,10 @@ func TestEveryStageHasItsWords(t *testing.T) {
 
 func TestTriggers(t *testing.T) {
 	for target, want := range map[string]autoscaler.Trigger{
-		"GET /api/v1/metrics":               {RunType: execute.RunAPI, Through: autoscaler.ThroughMetrics},
-		"GET /api/v1/metrics?dry_run=1":     {RunType: execute.RunAPIDryRun, Through: autoscaler.ThroughMetrics, DryRun: true},
-		"POST /api/v1/evaluation":           {RunType: execute.RunAPI, Through: autoscaler.ThroughScale},
-		"POST /api/v1/evaluation?dry_run=1": {RunType: execute.RunAPIDryRun, Through: autoscaler.ThroughScale, DryRun: true},
+		"GET /api/v1/metrics":               {Kind: autoscaler.KindRequest, RunType: execute.RunAPI, Through: autoscaler.ThroughMetrics},
+		"GET /api/v1/metrics?dry_run=1":     {Kind: autoscaler.KindRequest, RunType: execute.RunAPIDryRun, Through: autoscaler.ThroughMetrics, DryRun: true},
+		"POST /api/v1/evaluation":           {Kind: autoscaler.KindRequest, RunType: execute.RunAPI, Through: autoscaler.ThroughScale},
+		"POST /api/v1/evaluation?dry_run=1": {Kind: autoscaler.KindRequest, RunType: execute.RunAPIDryRun, Through: autoscaler.ThroughScale, DryRun: true},
 	} {
 		var got autoscaler.Trigger
 		h := newHandler(answers(func(ctx context.Context, trigger autoscaler.Trigger) (autoscaler.Record, error) {

@@ -26,12 +26,25 @@ type handler struct {
 	log        *slog.Logger
 }
 
+// newHandler answers whoever reaches the port.
 func newHandler(a Autoscaler, log *slog.Logger) http.Handler {
 	h := &handler{autoscaler: a, router: chi.NewRouter(), log: log}
+	return h.route(h.onlyHere("pause"), h.onlyHere("resume"))
+}
+
+// newControlHandler answers whoever may act for the operator, too.
+func newControlHandler(a Autoscaler, log *slog.Logger) http.Handler {
+	h := &handler{autoscaler: a, router: chi.NewRouter(), log: log}
+	return h.route(h.pause, h.resume)
+}
+
+func (h *handler) route(pause, resume http.HandlerFunc) http.Handler {
 	h.router.NotFound(h.notFound)
 	h.router.MethodNotAllowed(h.methodNotAllowed)
 	h.router.Get("/api/v1/metrics", h.metrics)
 	h.router.Post("/api/v1/evaluation", h.evaluation)
+	h.router.Post("/api/v1/pause", pause)
+	h.router.Post("/api/v1/resume", resume)
 	return h.router
 }
 
@@ -61,7 +74,7 @@ func (h *handler) evaluation(w http.ResponseWriter, r *http.Request) {
 // run has the autoscaler run for the request. If that fails it answers the
 // request itself, and ok is false.
 func (h *handler) run(w http.ResponseWriter, r *http.Request, through autoscaler.Through) (record autoscaler.Record, ok bool) {
-	trigger := autoscaler.Trigger{RunType: execute.RunAPI, Through: through}
+	trigger := autoscaler.Trigger{Kind: autoscaler.KindRequest, RunType: execute.RunAPI, Through: through}
 	dryRun, err := dryRun(r)
 	if err != nil {
 		h.fail(w, http.StatusBadRequest, err.Error())
@@ -99,9 +112,15 @@ func dryRun(r *http.Request) (bool, error) {
 	return dryRun, nil
 }
 
-// statusOf is the status that tells why a trigger was not run.
+// statusOf is the status that tells why a trigger was not run, or an intent not
+// kept.
 func statusOf(err error) int {
+	if _, standby := errors.AsType[*autoscaler.StandbyError](err); standby {
+		return http.StatusServiceUnavailable
+	}
 	switch {
+	case errors.Is(err, autoscaler.ErrIntent):
+		return http.StatusBadRequest
 	case errors.Is(err, autoscaler.ErrBusy):
 		return http.StatusTooManyRequests
 	case errors.Is(err, autoscaler.ErrStopping), errors.Is(err, context.Canceled):
@@ -113,6 +132,7 @@ func statusOf(err error) int {
 
 // prefixes are what the contract puts before the error of a stage.
 var prefixes = map[execute.Stage]string{
+	execute.StageState:             "failed to recall what was kept",
 	execute.StageRead:              "failed to get the managed resource",
 	execute.StageKubernetesMetrics: "failed to get required Kubernetes metrics",
 	execute.StagePreMetric:         "failed to run pre-metric hook",

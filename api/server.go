@@ -3,7 +3,11 @@
 
 // Package api serves the REST API. It gathers and decides nothing itself: a
 // request is a trigger that is handed to the autoscaler, and the answer is
-// told from the Record that comes back.
+// told from the Record that comes back; or it is an operator's intent, which
+// the autoscaler keeps.
+//
+// The port is open to whoever reaches it. What an operator alone may do is
+// therefore served only on a Unix socket that belongs to the runtime's user.
 package api
 
 import (
@@ -22,6 +26,7 @@ import (
 
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/autoscaler"
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/config"
+	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/scale"
 )
 
 // Limits on a connection. There is none on writing an answer: it comes when
@@ -36,17 +41,20 @@ const (
 // the run they wait for may go on, and the moment to write the answers.
 const drainTimeout = autoscaler.HookGrace + 300*time.Millisecond
 
-// Autoscaler is what the API asks.
+// Autoscaler is what the API asks, and what it tells the operator's intents.
 type Autoscaler interface {
 	Submit(ctx context.Context, trigger autoscaler.Trigger) (autoscaler.Record, error)
+	Pause(ctx context.Context, pause scale.Pause) error
+	Resume(ctx context.Context) error
 }
 
-// Server serves the API.
+// Server serves the API, on its port or on the control socket.
 type Server struct {
 	server   *http.Server
 	listener net.Listener
-	secure   bool
-	log      *slog.Logger
+	// secure says that it speaks HTTPS, control that it is the control socket.
+	secure, control bool
+	log             *slog.Logger
 	// silent are the connections that have sent nothing yet.
 	silent sync.Map
 }
@@ -54,29 +62,36 @@ type Server struct {
 // Listen opens the port and reads the certificate, so that a fault in either
 // shows before anything runs; Run then serves.
 func Listen(ctx context.Context, c config.API, a Autoscaler, log *slog.Logger) (*Server, error) {
-	server := &http.Server{
-		Handler:           newHandler(a, log),
-		ReadHeaderTimeout: readTimeout,
-		ReadTimeout:       readTimeout,
-		IdleTimeout:       idleTimeout,
-		MaxHeaderBytes:    maxHeaderBytes,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
-	}
+	var secure *tls.Config
 	if c.UseHTTPS {
 		certificate, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile)
 		if err != nil {
 			return nil, fmt.Errorf("reading apiConfig.certFile %s and apiConfig.keyFile %s: %w", c.CertFile, c.KeyFile, err)
 		}
-		server.TLSConfig = &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12}
+		secure = &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12}
 	}
 	address := net.JoinHostPort(c.Host, strconv.Itoa(c.Port))
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("serving the REST API on apiConfig.host and apiConfig.port: %w", err)
 	}
-	s := &Server{server: server, listener: listener, secure: c.UseHTTPS, log: log}
-	server.ConnState = s.watch
+	s := newServer(listener, newHandler(a, log), log)
+	s.server.TLSConfig, s.secure = secure, c.UseHTTPS
 	return s, nil
+}
+
+func newServer(listener net.Listener, handler http.Handler, log *slog.Logger) *Server {
+	s := &Server{listener: listener, log: log}
+	s.server = &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: readTimeout,
+		ReadTimeout:       readTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		ConnState:         s.watch,
+	}
+	return s
 }
 
 // watch keeps the connections that have sent nothing yet.
@@ -94,11 +109,15 @@ func (s *Server) Addr() net.Addr { return s.listener.Addr() }
 // Run serves until the context ends; then it answers the requests under way
 // and returns nil, within 2 s. Call it once.
 func (s *Server) Run(ctx context.Context) error {
-	s.log.Info("Serving the REST API", "address", s.Addr().String(), "https", s.secure)
+	if s.control {
+		s.log.Info("Serving commands such as pause", "socket", s.Addr().String())
+	} else {
+		s.log.Info("Serving the REST API", "address", s.Addr().String(), "https", s.secure)
+	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		if err := s.serve(); !errors.Is(err, http.ErrServerClosed) {
-			return fmt.Errorf("serving the REST API: %w", err)
+			return fmt.Errorf("serving requests on %s: %w", s.Addr(), err)
 		}
 		return nil
 	})

@@ -45,7 +45,7 @@ func newCommand() *cobra.Command {
 	_ = settings.BindPFlag("config", root.PersistentFlags().Lookup("config"))
 	_ = settings.BindPFlag("kubeconfig", root.Flags().Lookup("kubeconfig"))
 	_ = settings.BindEnv("config", config.PathVariable)
-	root.AddCommand(newValidateCommand(settings), newVersionCommand())
+	root.AddCommand(newValidateCommand(settings), newPauseCommand(settings), newResumeCommand(settings), newVersionCommand())
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.CompletionOptions.HiddenDefaultCmd = true
 	return root

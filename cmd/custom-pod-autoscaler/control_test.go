@@ -1,0 +1,173 @@
+// Copyright The Custom Pod Autoscaler Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/api"
+	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/autoscaler"
+	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/scale"
+)
+
+// operated is an autoscaler that notes what an operator asks for.
+type operated struct {
+	mu    sync.Mutex
+	asked []any
+	err   error
+}
+
+func (o *operated) Submit(context.Context, autoscaler.Trigger) (autoscaler.Record, error) {
+	return autoscaler.Record{}, errors.New("it was to run")
+}
+
+func (o *operated) Pause(_ context.Context, pause scale.Pause) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.asked = append(o.asked, pause)
+	return o.err
+}
+
+func (o *operated) Resume(context.Context) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.asked = append(o.asked, "resume")
+	return o.err
+}
+
+// operate serves the control socket of the autoscaler shop/deployment/web for
+// the test, and returns the configuration that leads to it.
+func operate(t *testing.T, o *operated, more string) (config string) {
+	t.Helper()
+	folder, err := os.MkdirTemp("", "cpa") //nolint:usetesting // t.TempDir's are long for a socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(folder) })
+	t.Setenv("TMPDIR", folder)
+	config = filepath.Join(folder, "config.yaml")
+	content := `
+namespace: shop
+scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: web}
+metric: {type: shell, shell: {entrypoint: ./metric.sh}}
+evaluate: {type: shell, shell: {entrypoint: ./evaluate.sh}}
+` + more
+	if err := os.WriteFile(config, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	server := listenControl(t.Context(), "shop/deployment/web", o, slog.New(slog.DiscardHandler))
+	if server == nil {
+		t.Fatal("there is no socket")
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	done := make(chan error, 1)
+	go func() { done <- server.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return config
+}
+
+// command runs a command line and returns what it prints.
+func command(t *testing.T, args ...string) (printed string, err error) {
+	t.Helper()
+	var out bytes.Buffer
+	c := newCommand()
+	c.SetArgs(args)
+	c.SetOut(&out)
+	err = c.ExecuteContext(t.Context())
+	return out.String(), err
+}
+
+func TestPauseAndResume(t *testing.T) {
+	for _, test := range []struct {
+		name, config, command string
+		asked                 any
+		prints                string
+	}{
+		{"pause", "", "pause", scale.Pause{}, "Paused, until the process ends (state.store is none)\n"},
+		{"kept", "state: {store: configMap}", "pause", scale.Pause{}, "Paused\n"},
+		{"at a count", "state: {store: configMap}", "pause --replicas 5", scale.Pause{Replicas: new(int32(5))}, "Paused at 5 replicas\n"},
+		{"at one", "state: {store: configMap}", "pause --replicas=1", scale.Pause{Replicas: new(int32(1))}, "Paused at 1 replica\n"},
+		{"at none", "", "pause --replicas 0", scale.Pause{Replicas: new(int32(0))}, "Paused at 0 replicas, until the process ends (state.store is none)\n"},
+		{"for a reason", "state: {store: configMap}", "pause --reason moving", scale.Pause{Reason: "moving"}, "Paused\n"},
+		{"resume", "", "resume", "resume", "Resumed\n"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			o := &operated{}
+			config := operate(t, o, test.config)
+			printed, err := command(t, append(strings.Fields(test.command), "--config", config)...)
+			if err != nil || printed != test.prints {
+				t.Errorf("it printed %q, %v; want %q", printed, err, test.prints)
+			}
+			if diff := cmp.Diff([]any{test.asked}, o.asked); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestPauseIsRefused(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		err     error
+		command []string
+		want    string
+	}{
+		{
+			"another process leads", &autoscaler.StandbyError{Leader: "web-1_x"},
+			[]string{"pause"},
+			"this replica stands by: web-1_x leads: run this in its pod",
+		},
+		{
+			"another process leads the resumed", &autoscaler.StandbyError{Leader: "web-1_x"},
+			[]string{"resume"},
+			"this replica stands by: web-1_x leads: run this in its pod",
+		},
+		{"the store fails", errors.New("saving: disk full"), []string{"pause"}, "saving: disk full"},
+		{
+			"the reason is a novel", nil,
+			[]string{"pause", "--reason", strings.Repeat("a", 1000)},
+			"reason: must be at most 256 characters, got 1000",
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			config := operate(t, &operated{err: test.err}, "")
+			printed, err := command(t, append(test.command, "--config", config)...)
+			if err == nil || err.Error() != test.want || printed != "" {
+				t.Errorf("it printed %q and failed with %v, want %s", printed, err, test.want)
+			}
+			if _, refused := errors.AsType[refusal](err); refused {
+				t.Error("it exits as if the command line were wrong")
+			}
+		})
+	}
+}
+
+// Where no socket can be, the autoscaler runs all the same, and says once what
+// that means.
+func TestNoControlSocket(t *testing.T) {
+	t.Setenv("TMPDIR", "/nowhere")
+	var log bytes.Buffer
+	var server *api.Server
+	if server = listenControl(t.Context(), "shop/deployment/web", &operated{}, slog.New(slog.NewTextHandler(&log, nil))); server != nil {
+		t.Error("there is a socket")
+	}
+	if lines := strings.Count(log.String(), "\n"); lines != 1 || !strings.Contains(log.String(), "The commands pause and resume will not reach this process") {
+		t.Errorf("it logged %s", log.String())
+	}
+}
