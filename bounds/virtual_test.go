@@ -91,6 +91,9 @@ func sleepThrough(t *testing.T, limits *bounds.Limits, end time.Time) []string {
 	active := limits.InForce(time.Now(), nil).Temporary
 	for {
 		next := limits.InForce(time.Now(), nil).NextChange
+		if !next.After(time.Now()) {
+			t.Fatalf("the change after %s is at %s", time.Now(), next)
+		}
 		if !next.Before(end) {
 			return told
 		}
