@@ -62,9 +62,8 @@ type Limits struct {
 	windows  []*window
 }
 
-// New reads the bounds and schedules of a validated configuration. It refuses a
-// schedule that cannot be parsed, and one whose start or end never comes, as on
-// 30 February.
+// New reads the bounds and schedules of a validated configuration. Its error
+// names the key of a schedule that cannot be parsed.
 func New(c config.Autoscaler) (*Limits, error) {
 	limits := &Limits{min: c.MinReplicas, max: c.MaxReplicas}
 	for i, schedule := range c.Schedules {
@@ -77,7 +76,7 @@ func New(c config.Autoscaler) (*Limits, error) {
 	return limits, nil
 }
 
-// Base and override are the ranks below and above every schedule's priority.
+// The ranks below and above every schedule's priority.
 const (
 	rankBase     = math.MinInt64
 	rankOverride = math.MaxInt64

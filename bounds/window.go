@@ -4,7 +4,6 @@
 package bounds
 
 import (
-	"errors"
 	"sync/atomic"
 	"time"
 
@@ -43,12 +42,6 @@ func newWindow(s config.Schedule) (*window, error) {
 	if err != nil {
 		return nil, err
 	}
-	if next(parsed.Start, time.Time{}).IsZero() {
-		return nil, errors.New("start: never comes: no year has such a day")
-	}
-	if next(parsed.End, time.Time{}).IsZero() {
-		return nil, errors.New("end: never comes: no year has such a day")
-	}
 	w := &window{Window: parsed}
 	source, rank := "schedule "+s.Name, int64(s.Priority)
 	if s.MinReplicas != nil {
@@ -75,9 +68,9 @@ func (w *window) at(now time.Time) span {
 	return s
 }
 
-// next is the first wall time after another that the expression names; zero if
-// it names none. The cron library looks no further than five years ahead, where
-// the leap days around 2100 are eight apart.
+// next is the first wall time after another that the expression names. Each
+// names some, or it would not have been parsed, but the cron library looks no
+// further than five years ahead, and the leap days around 2100 are eight apart.
 func next(schedule cron.Schedule, after time.Time) time.Time {
 	if t := schedule.Next(after); !t.IsZero() {
 		return t
