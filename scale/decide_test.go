@@ -4,7 +4,6 @@
 package scale
 
 import (
-	"math/rand/v2"
 	"testing"
 	"time"
 
@@ -128,48 +127,6 @@ func TestDecideExplainsItself(t *testing.T) {
 	}
 }
 
-// The window as a story: 8 is wanted, then 2; 8 is kept until the window has
-// passed, and what was wanted meanwhile counts from when it was wanted.
-func TestDownscaleWaitsForTheWindow(t *testing.T) {
-	history, current := newHistory(30*time.Second), int32(8)
-	history.Seed(epoch, current)
-	for _, step := range []struct {
-		at                time.Duration
-		evaluated, expect int32
-	}{
-		{0, 8, 8},
-		{10 * time.Second, 2, 8},
-		{20 * time.Second, 5, 8},
-		{30 * time.Second, 2, 5},
-		{40 * time.Second, 2, 5},
-		{50 * time.Second, 2, 2},
-		{60 * time.Second, 9, 9},
-		{61 * time.Second, 1, 9},
-	} {
-		now := epoch.Add(step.at)
-		decision := decide(now, current, step.evaluated, between(1, 10), history)
-		history.Record(now, decision)
-		if decision.Desired != step.expect {
-			t.Fatalf("at %s: %d replicas, want %d (%s)", step.at, decision.Desired, step.expect, decision.Explain())
-		}
-		current = decision.Desired
-	}
-}
-
-func TestARestartKeepsWhatItFinds(t *testing.T) {
-	history := newHistory(time.Minute)
-	history.Seed(epoch, 7)
-	history.Seed(epoch, 9)
-	later := epoch.Add(10 * time.Second)
-	want := "evaluated 1, held at 7 (7 was found at the start 10s ago, within the downscaleStabilization of 1m0s)"
-	if d := decide(later, 7, 1, between(1, 10), history); d.Desired != 7 || d.Explain() != want {
-		t.Errorf("just after the start: %d replicas (%s), want the 7 it found", d.Desired, d.Explain())
-	}
-	if d := decide(epoch.Add(time.Minute), 7, 1, between(1, 10), history); d.Desired != 1 {
-		t.Errorf("one window later: %d replicas, want 1", d.Desired)
-	}
-}
-
 func TestADisabledTargetIsNotRemembered(t *testing.T) {
 	history := newHistory(time.Minute)
 	history.Record(epoch, decide(epoch, 0, 9, between(1, 10), history))
@@ -178,57 +135,199 @@ func TestADisabledTargetIsNotRemembered(t *testing.T) {
 	}
 }
 
-func TestACloneChangesNothing(t *testing.T) {
-	history := newHistory(time.Minute)
-	history.record(Recommendation{Replicas: 5, At: epoch})
-	clone := history.Clone()
-	clone.Seed(epoch, 9)
-	clone.record(Recommendation{Replicas: 7, At: epoch})
-	history.Seed(epoch, 4)
-	if highest, _ := history.highest(epoch); highest.Replicas != 5 {
-		t.Errorf("highest is %d, want 5", highest.Replicas)
+// Which rule decides, in what order, and what is remembered.
+func TestTheOrderOfTheRules(t *testing.T) {
+	nights := bounds.Bounds{
+		Min: bounds.Limit{Replicas: 2}, Max: bounds.Limit{Replicas: 4, Source: "schedule nights"}, BaseMin: 1, Temporary: true,
+	}
+	paused, held := Kept{Intents: Intents{Pause: &Pause{}}}, Kept{Intents: Intents{Hold: &Hold{Replicas: 6, Until: epoch.Add(time.Hour), Reason: "load test"}}}
+	static := func(count int32) *config.Fallback {
+		return &config.Fallback{FailureThreshold: 3, Replicas: &count, Behavior: config.FallbackStatic}
+	}
+	failing := Kept{Fallback: true}
+	fast := behaving(nil)
+	for _, test := range []struct {
+		name     string
+		config   config.Autoscaler
+		kept     Kept
+		bounds   bounds.Bounds
+		current  int32
+		raw      *int32
+		desired  int32
+		reason   string
+		remember *int32
+	}{
+		{
+			name: "disabled, though paused at a count", kept: Kept{Intents: Intents{Pause: &Pause{Replicas: new(int32(3))}}},
+			bounds: between(1, 10), current: 0, raw: new(int32(4)), desired: 0,
+			reason: "evaluated 4, held at 0 (the target is at 0 replicas and minReplicas is 1, which disables scaling)",
+		},
+		{
+			name: "disabled, though the hooks failed", bounds: between(1, 10), current: 0, desired: 0, reason: "not evaluated, held at 0",
+		},
+		{
+			name: "our own zero is not disabled", kept: Kept{OwnZero: true}, bounds: between(1, 10), current: 0, raw: new(int32(4)),
+			desired: 4, reason: "evaluated 4", remember: new(int32(4)),
+		},
+		{
+			name: "paused where it is", kept: paused, bounds: between(1, 10), current: 5, raw: new(int32(14)), desired: 5,
+			reason: "evaluated 14, kept at 5 (paused)", remember: new(int32(10)),
+		},
+		{
+			name: "paused, with behavior", config: fast, kept: paused, bounds: between(1, 10), current: 5, raw: new(int32(14)), desired: 5,
+			reason: "evaluated 14, kept at 5 (paused)", remember: new(int32(14)),
+		},
+		{
+			name: "paused at a count, whatever the bounds and a hold", bounds: between(1, 10), current: 5, raw: new(int32(7)), desired: 20,
+			kept:   Kept{Intents: Intents{Pause: &Pause{Replicas: new(int32(20)), Reason: "release freeze"}, Hold: held.Hold}},
+			reason: "evaluated 7, kept at 20 (paused: release freeze)", remember: new(int32(7)),
+		},
+		{
+			name: "paused, and the hooks failed", kept: Kept{Intents: paused.Intents, Fallback: true}, config: config.Autoscaler{Fallback: static(8)},
+			bounds: between(1, 10), current: 5, desired: 5, reason: "not evaluated, held at 5",
+		},
+		{
+			name: "held", kept: held, bounds: between(1, 10), current: 2, raw: new(int32(9)), desired: 6,
+			reason: "evaluated 9, held at 6 (manual hold until 2026-03-01T13:00:00Z: load test)", remember: new(int32(9)),
+		},
+		{
+			name: "held, within the bounds", kept: held, bounds: nights, current: 2, raw: new(int32(9)), desired: 4,
+			reason: "evaluated 9, held at 6 (manual hold until 2026-03-01T13:00:00Z: load test), " +
+				"capped to 4 (maxReplicas is 4, by schedule nights)", remember: new(int32(4)),
+		},
+		{
+			name: "held, though the hooks failed", config: fast, kept: held, bounds: between(1, 10), current: 12, desired: 6,
+			reason: "not evaluated, held at 6 (manual hold until 2026-03-01T13:00:00Z: load test)",
+		},
+		{
+			name: "a hold that has ended", kept: Kept{Intents: Intents{Hold: &Hold{Replicas: 6, Until: epoch}}}, bounds: between(1, 10),
+			current: 2, raw: new(int32(9)), desired: 9, reason: "evaluated 9", remember: new(int32(9)),
+		},
+		{
+			name: "outside the bounds, with behavior", config: fast, bounds: nights, current: 20, raw: new(int32(3)), desired: 4,
+			reason: "evaluated 3, set to 4 (the current 20 is above maxReplicas, which is 4, by schedule nights)",
+		},
+		{
+			name: "below the bounds, with behavior, and the hooks failed", config: fast, bounds: between(3, 10), current: 1, desired: 3,
+			reason: "not evaluated, raised to 3 (the current 1 is below minReplicas, which is 3)",
+		},
+		{
+			name: "outside the bounds, without behavior", bounds: nights, current: 20, raw: new(int32(3)), desired: 3,
+			reason: "evaluated 3", remember: new(int32(3)),
+		},
+		{
+			name: "failed", bounds: between(1, 10), current: 12, desired: 12, reason: "not evaluated, held at 12",
+		},
+		{
+			name: "failed, while a schedule is in force", bounds: nights, current: 12, desired: 4,
+			reason: "not evaluated, capped to 4 (maxReplicas is 4, by schedule nights)",
+		},
+		{
+			name: "failed too often, without a fallback", kept: failing, bounds: between(1, 10), current: 5, desired: 5,
+			reason: "not evaluated, held at 5",
+		},
+		{
+			name: "not failed often enough", config: config.Autoscaler{Fallback: static(8)}, bounds: between(1, 10), current: 5, desired: 5,
+			reason: "not evaluated, held at 5",
+		},
+		{
+			name: "the fallback", config: config.Autoscaler{Fallback: static(8)}, kept: failing, bounds: nights, current: 3, desired: 4,
+			reason: "not evaluated, fell back to 8 (at least 3 runs in a row failed; fallback.replicas is 8, fallback.behavior static), " +
+				"capped to 4 (maxReplicas is 4, by schedule nights)",
+		},
+		{
+			name: "the fallback is where it is already", config: config.Autoscaler{Fallback: static(8)}, kept: failing, bounds: between(1, 10),
+			current: 8, desired: 8, reason: "not evaluated, held at 8 by the fallback",
+		},
+		{
+			name: "a run that succeeds is no fallback", config: config.Autoscaler{Fallback: static(8)}, kept: failing, bounds: between(1, 10),
+			current: 5, raw: new(int32(4)), desired: 4, reason: "evaluated 4", remember: new(int32(4)),
+		},
+		{
+			name: "the fallback, slowed by behavior", config: with(behaving(nil, pods(2, 60)), static(8)), kept: failing, bounds: between(1, 10),
+			current: 3, desired: 5,
+			reason: "not evaluated, fell back to 8 (at least 3 runs in a row failed; fallback.replicas is 8, fallback.behavior static), " +
+				"slowed to 5 (behavior.scaleUp allows 5: Pods 2 per 60s from 3)",
+		},
+		{
+			name: "nothing below 0", kept: Kept{Intents: Intents{Pause: &Pause{Replicas: new(int32(-2))}}}, bounds: between(0, 10), current: 2,
+			raw: new(int32(2)), desired: 0, reason: "evaluated 2, kept at -2 (paused), raised to 0 (there is no count below 0)",
+			remember: new(int32(2)),
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			w := newWorld(test.config, test.current, test.bounds)
+			w.kept = test.kept
+			d := w.rules.Decide(w.situation(test.raw))
+			if d.Desired != test.desired || d.Explain() != test.reason {
+				t.Errorf("%d replicas, %s\nwant %d, %s", d.Desired, d.Explain(), test.desired, test.reason)
+			}
+			if diff := cmp.Diff(test.remember, d.recommendation); diff != "" {
+				t.Errorf("remembered (-want +got):\n%s", diff)
+			}
+			checkChain(t, d)
+		})
 	}
 }
 
-// Over random traces the pruned history answers as one that forgets nothing,
-// and stays small.
-func TestHistoryAgainstAPlainList(t *testing.T) {
-	random := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // a trace, not a secret
-	for range 200 {
-		const window = 60 * time.Second
-		history, now := newHistory(window), epoch
-		var all []Recommendation
-		for range 300 {
-			now = now.Add(time.Duration(random.IntN(9000)) * time.Millisecond)
-			evaluated := int32(random.IntN(14) - 2) //nolint:gosec // small
-			decision := decide(now, 5, evaluated, between(1, 10), history)
-			history.Record(now, decision)
+func with(c config.Autoscaler, fallback *config.Fallback) config.Autoscaler {
+	c.Fallback = fallback
+	return c
+}
 
-			all = append(all, Recommendation{Replicas: min(max(evaluated, 1), 10), At: now})
-			want := int32(0)
-			for _, r := range all {
-				if r.At.After(now.Add(-window)) {
-					want = max(want, r.Replicas)
-				}
-			}
-			if decision.Desired != want {
-				t.Fatalf("%d replicas, want %d", decision.Desired, want)
-			}
-			if decision.Desired < 1 || decision.Desired > 10 {
-				t.Fatalf("%d replicas is out of bounds", decision.Desired)
-			}
-			if len(history.recommendations) > 10 {
-				t.Fatalf("the history holds %d recommendations of at most 10 counts", len(history.recommendations))
-			}
+// checkChain: each constraint goes on where the one before it ended.
+func checkChain(t *testing.T, d Decision) {
+	t.Helper()
+	count := d.Current
+	if d.Evaluated != nil {
+		count = *d.Evaluated
+	}
+	for _, c := range d.Constraints {
+		if c.From != count || c.To == c.From || c.Detail == "" || verbs[c.Name] == "" {
+			t.Errorf("%+v does not follow from %d", c, count)
+		}
+		count = c.To
+	}
+	if count != d.Desired {
+		t.Errorf("the constraints end at %d, not at %d", count, d.Desired)
+	}
+}
+
+func TestTheFallbacks(t *testing.T) {
+	for _, test := range []struct {
+		behavior config.FallbackBehavior
+		current  int32
+		desired  int32
+	}{
+		{config.FallbackStatic, 3, 6},
+		{config.FallbackStatic, 9, 6},
+		{config.FallbackCurrent, 3, 3},
+		{config.FallbackCurrent, 9, 9},
+		{config.FallbackCurrentIfHigher, 3, 6},
+		{config.FallbackCurrentIfHigher, 9, 9},
+		{config.FallbackCurrentIfLower, 3, 3},
+		{config.FallbackCurrentIfLower, 9, 6},
+	} {
+		w := newWorld(config.Autoscaler{
+			Fallback: &config.Fallback{FailureThreshold: 1, Replicas: new(int32(6)), Behavior: test.behavior},
+		}, test.current, between(1, 20))
+		w.kept.Fallback = true
+		if d := w.evaluated(nil); d.Desired != test.desired || !d.Fallback {
+			t.Errorf("%s at %d: %d replicas (%s), want %d", test.behavior, test.current, d.Desired, d.Explain(), test.desired)
 		}
 	}
+	without := newWorld(config.Autoscaler{Fallback: &config.Fallback{Behavior: config.FallbackCurrent}}, 7, between(1, 20))
+	without.kept.Fallback = true
+	if d := without.evaluated(nil); d.Desired != 7 || !d.Fallback {
+		t.Errorf("without a count: %s", d.Explain())
+	}
 }
 
-func BenchmarkDecide(b *testing.B) {
-	history := newHistory(time.Minute)
-	history.record(Recommendation{Replicas: 9, At: epoch})
-	for b.Loop() {
-		decision := decide(epoch, 5, 14, between(1, 10), history)
-		history.Record(epoch, decision)
+func TestTheEvaluationsOwnReason(t *testing.T) {
+	w := newWorld(config.Autoscaler{}, 2, between(1, 3))
+	s := w.situation(new(int32(5)))
+	s.Evaluation.Reason = "42 jobs wait"
+	if got := w.rules.Decide(s).Explain(); got != "evaluated 5 (42 jobs wait), capped to 3 (maxReplicas is 3)" {
+		t.Error(got)
 	}
 }

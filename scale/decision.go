@@ -29,11 +29,12 @@ const (
 	ConstraintScaleDownLimit         ConstraintName = "scaleDownLimit"
 )
 
-// verbs are how a constraint is told: verb, count, detail in brackets.
+// verbs are how a constraint is told: verb, count, detail in brackets. See also
+// Decision.verb.
 var verbs = map[ConstraintName]string{
 	ConstraintDisabled:               "held at",
 	ConstraintPaused:                 "kept at",
-	ConstraintHold:                   "set to",
+	ConstraintHold:                   "held at",
 	ConstraintFallback:               "fell back to",
 	ConstraintTolerance:              "held at",
 	ConstraintMin:                    "raised to",
@@ -96,13 +97,28 @@ type Decision struct {
 func (d Decision) Explain() string {
 	words := []string{d.opening()}
 	for _, c := range d.Constraints {
-		words = append(words, fmt.Sprintf("%s %d (%s)", verbs[c.Name], c.To, c.Detail))
+		words = append(words, fmt.Sprintf("%s %d (%s)", d.verb(c), c.To, c.Detail))
 	}
 	return strings.Join(words, ", ")
 }
 
+// verb is a constraint's usual one, unless that would sound wrong: what is
+// slowed so much that it does not move is held, and where a count outside the
+// bounds counts for more than what was evaluated, the maximum may raise that.
+func (d Decision) verb(c Constraint) string {
+	switch {
+	case c.To == d.Current && (c.Name == ConstraintScaleUpLimit || c.Name == ConstraintScaleDownLimit):
+		return "held at"
+	case c.To > c.From && c.Name == ConstraintMax, c.To < c.From && c.Name == ConstraintMin:
+		return "set to"
+	}
+	return verbs[c.Name]
+}
+
 func (d Decision) opening() string {
 	switch {
+	case d.Fallback && len(d.Constraints) == 0:
+		return fmt.Sprintf("not evaluated, held at %d by the fallback", d.Desired)
 	case d.Evaluated == nil && len(d.Constraints) == 0:
 		return fmt.Sprintf("not evaluated, held at %d", d.Desired)
 	case d.Evaluated == nil:
@@ -130,6 +146,16 @@ func (d *Decision) clamp(b bounds.Bounds) {
 	case d.Desired > b.Max.Replicas:
 		d.to(b.Max.Replicas, ConstraintMax, "maxReplicas is "+b.Max.String())
 	}
+}
+
+// enter moves the count from outside the bounds to the nearest, whatever was
+// evaluated.
+func (d *Decision) enter(b bounds.Bounds) {
+	if d.Current < b.Min.Replicas {
+		d.to(b.Min.Replicas, ConstraintMin, fmt.Sprintf("the current %d is below minReplicas, which is %s", d.Current, b.Min))
+		return
+	}
+	d.to(b.Max.Replicas, ConstraintMax, fmt.Sprintf("the current %d is above maxReplicas, which is %s", d.Current, b.Max))
 }
 
 // direct fills in the direction.

@@ -4,6 +4,7 @@
 package scale
 
 import (
+	"slices"
 	"time"
 
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/bounds"
@@ -66,15 +67,42 @@ type Write struct {
 	To   int32     `json:"to"`
 }
 
-// maxPeriod is the longest period of a policy: events older than that are
-// forgotten.
-const maxPeriod = 30 * time.Minute
+// count is the one to keep.
+func (p Pause) count(current int32) int32 {
+	if p.Replicas == nil {
+		return current
+	}
+	return *p.Replicas
+}
+
+// String is the pause in words.
+func (p Pause) String() string { return because("paused", p.Reason) }
+
+// String is the hold in words.
+func (h Hold) String() string {
+	return because("manual hold until "+h.Until.Format(time.RFC3339), h.Reason)
+}
+
+func because(what, reason string) string {
+	if reason == "" {
+		return what
+	}
+	return what + ": " + reason
+}
+
+const (
+	// maxPeriod is the longest period of a policy: events older than that are
+	// forgotten.
+	maxPeriod = 30 * time.Minute
+	// maxEvents is how many are kept: one every two seconds.
+	maxEvents = 1024
+)
 
 // Begin notes a write that is about to be sent.
 func (k *Kept) Begin(w Write) { k.Pending = &w }
 
 // Acknowledge makes an event of the pending write, which was done at the given
-// moment.
+// moment, and forgets events that no policy can ask for any more.
 func (k *Kept) Acknowledge(at time.Time) {
 	pending := k.Pending
 	if pending == nil {
@@ -82,7 +110,8 @@ func (k *Kept) Acknowledge(at time.Time) {
 	}
 	k.Pending = nil
 	k.OwnZero = pending.To == 0
-	k.Events = append(k.Events, Event{At: at, Change: pending.To - pending.From})
+	event := Event{At: at, Change: saturate(int64(pending.To) - int64(pending.From))}
+	k.Events = recent(at, append(slices.Clip(k.Events), event))
 }
 
 // Settle brings what is kept in line with the count as it is: a pending write
@@ -101,4 +130,64 @@ func (k *Kept) Settle(live int32) (changed bool) {
 		k.OwnZero, changed = false, true
 	}
 	return changed
+}
+
+// Arrive makes what was loaded fit for the clock of this process: what is from
+// the future, because the clock was set back since, counts from now.
+func (k *Kept) Arrive(now time.Time) {
+	k.Events = recent(now, k.Events)
+	if p := k.Pending; p != nil && p.At.After(now) {
+		k.Pending = &Write{At: now, From: p.From, To: p.To}
+	}
+}
+
+// Expire takes back the hold and the override that have ended. It says whether
+// there were any.
+func (k *Kept) Expire(now time.Time) (changed bool) {
+	if k.Hold != nil && !now.Before(k.Hold.Until) {
+		k.Hold, changed = nil, true
+	}
+	if o := k.Override; o != nil && !o.ExpiresAt.IsZero() && !now.Before(o.ExpiresAt) {
+		k.Override, changed = nil, true
+	}
+	return changed
+}
+
+// recent are the events that policies may still ask for, oldest first and none
+// from the future, in a slice of their own: copies of a Kept share the old one.
+func recent(now time.Time, events []Event) []Event {
+	kept := make([]Event, 0, len(events))
+	for _, event := range events {
+		if event.Change == 0 || now.Sub(event.At) >= maxPeriod {
+			continue
+		}
+		if event.At.After(now) {
+			event.At = now
+		}
+		kept = append(kept, event)
+	}
+	slices.SortStableFunc(kept, func(a, b Event) int { return a.At.Compare(b.At) })
+	for len(kept) > maxEvents {
+		kept = merged(kept)
+	}
+	if len(kept) == 0 {
+		return nil
+	}
+	return kept
+}
+
+// merged is one event fewer: the two oldest of the same direction, which are
+// among the first three, become one at the time of the later. So that is never
+// forgotten too early, and its direction never too fast.
+func merged(events []Event) []Event {
+	into, from := 1, 0
+	if up := events[0].Change > 0; up != (events[1].Change > 0) {
+		into = 2
+		if up != (events[2].Change > 0) {
+			from = 1
+		}
+	}
+	events[into].Change = saturate(int64(events[into].Change) + int64(events[from].Change))
+	copy(events[1:from+1], events[:from])
+	return events[1:]
 }
