@@ -12,7 +12,7 @@ import (
 // The whole of it, small: every figure of every kind is there.
 func TestBench(t *testing.T) {
 	var report bytes.Buffer
-	if err := bench(t.Context(), "", 3, 2, &report); err != nil {
+	if err := bench(t.Context(), "", 3, 2, 1000, &report); err != nil {
 		t.Fatal(err)
 	}
 	t.Log(report.String())
@@ -27,6 +27,9 @@ func TestBench(t *testing.T) {
 		`API requests( +[3-5]\.\d){4}`,
 		`bytes from the API server( +[1-9]\d* kB){4}`,
 		`peak memory( +[1-9]\d*\.\d MB){4}`,
+		`1000 decisions over a random load`,
+		`a decision with a window +[1-9]\d* ns +[1-9]\d* % scale`,
+		`a decision with behavior +[1-9]\d* ns +[1-9]\d* % scale`,
 	} {
 		if !regexp.MustCompile(row).Match(report.Bytes()) {
 			t.Errorf("no row %s", row)

@@ -2,8 +2,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command bench measures what a run costs: the real program against a real
-// control plane, with a Deployment of running pods. Figures of one call may be
-// compared with each other; those of different calls or machines hardly.
+// control plane, with a Deployment of running pods; and what a decision alone
+// costs. Figures of one call may be compared with each other; those of
+// different calls or machines hardly.
 package main
 
 import (
@@ -26,16 +27,17 @@ func main() {
 	ctx, _ := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	pods := flag.Int("pods", 200, "how many pods the Deployment has")
 	runs := flag.Int("runs", 10, "how many runs are measured of each kind; the median is shown")
+	decisions := flag.Int("decisions", 1_000_000, "how many decisions are measured")
 	binary := flag.String("binary", "", "the program to measure instead of the one of this checkout")
 	flag.Parse()
-	if err := bench(ctx, *binary, *pods, *runs, os.Stdout); err != nil {
+	if err := bench(ctx, *binary, *pods, *runs, *decisions, os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
 // bench measures each kind and reports.
-func bench(ctx context.Context, binary string, pods, runs int, to io.Writer) error {
+func bench(ctx context.Context, binary string, pods, runs, decisions int, to io.Writer) error {
 	directory, err := os.MkdirTemp("", "bench-")
 	if err != nil {
 		return err
@@ -81,7 +83,10 @@ func bench(ctx context.Context, binary string, pods, runs int, to io.Writer) err
 		}
 		results = append(results, r)
 	}
-	return report(to, pods, runs, size.Size(), results)
+	if err := report(to, pods, runs, size.Size(), results); err != nil {
+		return err
+	}
+	return reportDecisions(to, decisions)
 }
 
 // build builds the program as it is released: stripped.
