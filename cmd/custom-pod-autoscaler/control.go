@@ -62,7 +62,7 @@ func newPauseCommand(settings *viper.Viper) *cobra.Command {
 		},
 	}
 	command.Flags().Int32Var(&replicas, "replicas", 0, "the count to keep meanwhile, whatever the bounds (default: the one that is there)")
-	command.Flags().StringVar(&pause.Reason, "reason", "", "why, for the log and the events")
+	command.Flags().StringVar(&pause.Reason, "reason", "", "why, for the log")
 	return command
 }
 
