@@ -64,9 +64,10 @@ func (h *handler) evaluation(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	answer := *record.Evaluation
+	// The count alone, as ever: the reason is in the record.
+	answer := evaluate.Evaluation{TargetReplicas: record.Evaluation.TargetReplicas}
 	if !record.Trigger.DryRun {
-		answer = evaluate.Evaluation{TargetReplicas: record.Decision.Desired}
+		answer.TargetReplicas = record.Decision.Desired
 	}
 	h.write(w, http.StatusOK, answer)
 }

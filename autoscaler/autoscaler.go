@@ -9,11 +9,13 @@
 package autoscaler
 
 import (
+	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"time"
+
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/bounds"
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/config"
@@ -22,11 +24,8 @@ import (
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/metric"
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/resource"
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/scale"
+	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/state"
 )
-
-// maxWrites is how often one run tries to write when somebody else changes the
-// count at the same time.
-const maxWrites = 3
 
 // Reader reads the target.
 type Reader interface {
@@ -50,29 +49,48 @@ type Spec struct {
 	Config config.Autoscaler
 }
 
-// Deps are what an Autoscaler works with. They may be shared by many.
+// Deps are what an Autoscaler works with. They may be shared by many, but for
+// the store.
 type Deps struct {
 	Reader            Reader
 	KubernetesMetrics KubernetesMetrics
 	Hooks             execute.Hooks
 	Writer            scale.Writer
-	Observer          Observer
-	Log               *slog.Logger
+	Store             state.Store
+	// Leadership may be nil: then nobody else runs.
+	Leadership Leadership
+	Observer   Observer
+	Log        *slog.Logger
 }
 
 // Autoscaler scales one target. Run owns it and its history: everything else
-// reaches it through Submit.
+// reaches it through Submit, and through the intents of an operator (Pause,
+// Resume, Hold, Override).
 type Autoscaler struct {
-	id      string
-	config  config.Autoscaler
-	deps    Deps
-	log     *slog.Logger
-	rules   scale.Rules
-	limits  *bounds.Limits
+	id         string
+	config     config.Autoscaler
+	deps       Deps
+	leadership Leadership
+	log        *slog.Logger
+	rules      scale.Rules
+	limits     *bounds.Limits
+	queue      *queue
+	memory     *memory
+	// intended holds a token when an operator has stepped in.
+	intended chan struct{}
+
+	// What follows belongs to the owner.
+
+	// term is the one that history and memory belong to.
+	term    uint64
 	history *scale.History
-	queue   *queue
-	// lastMissing is which Kubernetes metrics the last run went without.
-	lastMissing string
+	// failures counts the runs in a row that gathered or evaluated nothing.
+	failures int32
+	// lastEnd is when the last run ended.
+	lastEnd time.Time
+	// lastMissing is which Kubernetes metrics the last run went without, and
+	// lastConflict how its bounds contradicted each other.
+	lastMissing, lastConflict string
 }
 
 // New makes an Autoscaler of a validated configuration; Run starts it.
@@ -81,21 +99,25 @@ func New(spec Spec, deps Deps) (*Autoscaler, error) {
 	if err != nil {
 		return nil, err
 	}
+	log := deps.Log.With("autoscaler", spec.ID)
 	return &Autoscaler{
-		id:      spec.ID,
-		config:  spec.Config,
-		deps:    deps,
-		log:     deps.Log.With("autoscaler", spec.ID),
-		rules:   scale.NewRules(spec.Config),
-		limits:  limits,
-		history: scale.NewHistory(spec.Config),
-		queue:   newQueue(),
+		id:         spec.ID,
+		config:     spec.Config,
+		deps:       deps,
+		leadership: cmp.Or[Leadership](deps.Leadership, alone{}),
+		log:        log,
+		rules:      scale.NewRules(spec.Config),
+		limits:     limits,
+		queue:      newQueue(),
+		memory:     &memory{store: deps.Store, log: log},
+		intended:   make(chan struct{}, 1),
 	}, nil
 }
 
 // Tick takes the target through the journey once, up to the step the trigger
 // asks for:
 //
+//	state            what is known from earlier, in the first run only
 //	read             the target, its scale, its pods
 //	kubernetesMetrics
 //	preMetric, metric (each pod), postMetric
@@ -103,139 +125,111 @@ func New(spec Spec, deps Deps) (*Autoscaler, error) {
 //	decide           from the count as it is by now
 //	preScale, write, postScale
 //
-// The first step that fails ends it, and the Record says which. Nothing is
-// scaled unless every step up to the write went well. Tick is for the
+// The first step that fails ends it, and the Record says which; but when it is
+// one of those that gather and evaluate, there is still a decision: to hold,
+// unless a bound, an operator or the fallback says otherwise. Tick is for the
 // goroutine that owns the Autoscaler; others use Submit.
 func (a *Autoscaler) Tick(ctx context.Context, now time.Time, trigger Trigger) Record {
-	start := time.Now()
-	run := execute.NewRun(trigger.RunType, a.deps.Hooks)
-	record := Record{ID: a.id, Time: now, Trigger: trigger}
-	record.Failure = a.journey(ctx, now, run, &record)
-	if record.Failure != nil && errors.Is(context.Cause(ctx), ErrStopping) {
-		record.Failure.Kind = execute.KindCanceled
+	j := &journey{
+		now: now, began: time.Now(), run: execute.NewRun(trigger.RunType, a.deps.Hooks),
+		record: Record{ID: a.id, Time: now, Trigger: trigger, DryRun: trigger.DryRun || a.config.DryRun},
 	}
-	record.Durations, record.Duration = run.Durations(), time.Since(start)
-	a.deps.Observer.Observe(record)
-	return record
+	j.record.Failure = a.travel(ctx, j)
+	if j.record.Failure != nil && stopping(ctx) {
+		j.record.Failure.Kind = execute.KindCanceled
+	}
+	j.record.Durations, j.record.Duration = j.run.Durations(), time.Since(j.began)
+	a.lastEnd = j.time()
+	a.deps.Observer.Observe(j.record)
+	return j.record
 }
 
-func (a *Autoscaler) journey(ctx context.Context, now time.Time, run *execute.Run, record *Record) *Failure {
-	snapshot, err := a.read(ctx, run)
-	if err != nil {
+// journey is one run under way.
+type journey struct {
+	// now is when the run began, on the clock it was given; began is the same
+	// on the process's own.
+	now, began time.Time
+	run        *execute.Run
+	snapshot   resource.Snapshot
+	record     Record
+}
+
+// time is the time by now.
+func (j *journey) time() time.Time { return j.now.Add(time.Since(j.began)) }
+
+func (a *Autoscaler) travel(ctx context.Context, j *journey) *Failure {
+	if err := a.remember(ctx, j); err != nil {
+		return failure(execute.StageState, err)
+	}
+	j.record.Target, j.record.Bounds = a.reference(), a.inForce(j.now)
+	if err := a.read(ctx, j); err != nil {
 		return failure(execute.StageRead, err)
 	}
-	record.Current = snapshot.Scale.Replicas
-
-	kubernetes, err := a.kubernetesMetrics(ctx, now, run, snapshot)
-	if err != nil {
-		return failure(execute.StageKubernetesMetrics, err)
+	failed := a.consult(ctx, j)
+	switch {
+	case j.record.Trigger.Through == ThroughMetrics, stopping(ctx):
+		return failed
+	case j.record.Trigger.DryRun:
+		a.preview(j)
+		return failed
 	}
-	record.Metrics, err = metric.Gather(ctx, run, a.config.RunMode, snapshot, kubernetes)
-	if err != nil {
-		return failure(execute.StageMetric, err)
+	a.count(failed)
+	undone := a.scale(ctx, j)
+	a.flush(ctx, j)
+	if failed != nil {
+		return failed
 	}
-	if record.Trigger.Through == ThroughMetrics {
-		return nil
-	}
-
-	evaluation, err := evaluate.Evaluate(ctx, run, snapshot, record.Metrics)
-	if err != nil {
-		return failure(execute.StageEvaluate, err)
-	}
-	record.Evaluation = &evaluation
-
-	if record.Trigger.DryRun {
-		decision := a.decide(now, snapshot.Scale.Replicas, evaluation, a.history.Clone())
-		record.Decision = &decision
-		return nil
-	}
-	return a.scale(ctx, now, run, snapshot, record)
+	return undone
 }
 
-// scale decides from the count as it is by now, and writes the decision.
-func (a *Autoscaler) scale(ctx context.Context, now time.Time, run *execute.Run, snapshot resource.Snapshot, record *Record) *Failure {
-	live, err := a.live(ctx, run)
+// read takes the snapshot.
+func (a *Autoscaler) read(ctx context.Context, j *journey) (err error) {
+	defer j.run.Time(execute.StageRead)()
+	j.snapshot, err = a.deps.Reader.Read(ctx)
 	if err != nil {
-		return failure(execute.StageDecide, err)
+		return err
 	}
-	if live != record.Current {
-		a.log.Info("The replica count changed during the run: deciding from the new one", "atStart", record.Current, "now", live)
-	}
-	decision := a.decide(now, live, *record.Evaluation, a.history)
-	a.history.Record(now, decision)
-	record.Decision = &decision
-	if decision.Disabled {
-		return nil
-	}
-
-	info := scale.Info{
-		Resource:       snapshot.Target,
-		ScaleTargetRef: a.config.ScaleTargetRef,
-		Namespace:      a.config.Namespace,
-		MinReplicas:    a.config.MinReplicas,
-		MaxReplicas:    a.config.MaxReplicas,
-	}
-	if err := scale.Tell(ctx, run, execute.StagePreScale, info, decision); err != nil {
-		return failure(execute.StagePreScale, err)
-	}
-	record.Written, err = a.write(ctx, now, run, &decision)
-	if err != nil {
-		return failure(execute.StageWrite, err)
-	}
-	if decision.Disabled {
-		return nil
-	}
-	if err := scale.Tell(ctx, run, execute.StagePostScale, info, decision); err != nil {
-		return failure(execute.StagePostScale, err)
-	}
+	j.record.Target.UID, j.record.Current = j.snapshot.Target.GetUID(), j.snapshot.Scale.Replicas
 	return nil
 }
 
-// write changes the count to what is desired, if that is a change. When
-// somebody else changed it meanwhile it decides again, from theirs.
-func (a *Autoscaler) write(ctx context.Context, now time.Time, run *execute.Run, decision *scale.Decision) (written bool, err error) {
-	for range maxWrites {
-		if decision.Disabled || decision.Desired == decision.Current {
-			return false, nil
-		}
-		err = a.patch(ctx, run, decision)
-		if !errors.Is(err, scale.ErrRefused) {
-			return err == nil, err
-		}
-		live, readErr := a.live(ctx, run)
-		if readErr != nil {
-			return false, readErr
-		}
-		if live == decision.Current {
-			return false, err
-		}
-		a.log.Info("The replica count changed before it was written: deciding again", "before", decision.Current, "now", live)
-		*decision = a.decide(now, live, evaluate.Evaluation{TargetReplicas: *decision.Evaluated}, a.history)
+// consult asks the user's logic: it gathers the metrics and evaluates them.
+func (a *Autoscaler) consult(ctx context.Context, j *journey) *Failure {
+	kubernetes, err := a.kubernetesMetrics(ctx, j)
+	if err != nil {
+		return failure(execute.StageKubernetesMetrics, err)
 	}
-	return false, fmt.Errorf("the replica count was changed by somebody else each of the %d times it was to be written: %w", maxWrites, err)
+	j.record.Metrics, err = metric.Gather(ctx, j.run, a.config.RunMode, j.snapshot, kubernetes)
+	if err != nil {
+		return failure(execute.StageMetric, err)
+	}
+	if j.record.Trigger.Through == ThroughMetrics {
+		return nil
+	}
+	evaluation, err := evaluate.Evaluate(ctx, j.run, j.snapshot, j.record.Metrics)
+	if err != nil {
+		return failure(execute.StageEvaluate, err)
+	}
+	j.record.Evaluation = &evaluation
+	return nil
 }
 
-func (a *Autoscaler) decide(now time.Time, current int32, evaluation evaluate.Evaluation, history *scale.History) scale.Decision {
-	history.Seed(now, current)
-	return a.rules.Decide(scale.Situation{
-		Now: now, Current: current, Evaluation: &evaluation, Bounds: a.limits.InForce(now, nil), History: history,
-	})
+// reference names the target.
+func (a *Autoscaler) reference() corev1.ObjectReference {
+	ref := a.config.ScaleTargetRef
+	return corev1.ObjectReference{APIVersion: ref.APIVersion, Kind: ref.Kind, Namespace: a.config.Namespace, Name: ref.Name}
 }
 
-func (a *Autoscaler) read(ctx context.Context, run *execute.Run) (resource.Snapshot, error) {
-	defer run.Time(execute.StageRead)()
-	return a.deps.Reader.Read(ctx)
-}
+func stopping(ctx context.Context) bool { return errors.Is(context.Cause(ctx), ErrStopping) }
 
 // kubernetesMetrics gathers them if any are configured. Those that cannot be
 // had are missed in the log only, unless they are required.
-func (a *Autoscaler) kubernetesMetrics(ctx context.Context, now time.Time, run *execute.Run, snapshot resource.Snapshot,
-) ([]metric.KubernetesMetric, error) {
+func (a *Autoscaler) kubernetesMetrics(ctx context.Context, j *journey) ([]metric.KubernetesMetric, error) {
 	if len(a.config.KubernetesMetricSpecs) == 0 {
 		return nil, nil
 	}
-	defer run.Time(execute.StageKubernetesMetrics)()
-	metrics, err := a.deps.KubernetesMetrics.Gather(ctx, now, snapshot)
+	defer j.run.Time(execute.StageKubernetesMetrics)()
+	metrics, err := a.deps.KubernetesMetrics.Gather(ctx, j.now, j.snapshot)
 	if err != nil && !a.config.RequireKubernetesMetrics {
 		a.missing(ctx, err)
 		return metrics, nil
@@ -253,15 +247,4 @@ func (a *Autoscaler) missing(ctx context.Context, err error) {
 	}
 	a.lastMissing = err.Error()
 	a.log.Log(ctx, level, "Some Kubernetes metrics could not be gathered: the hooks get the others", "error", err)
-}
-
-func (a *Autoscaler) live(ctx context.Context, run *execute.Run) (int32, error) {
-	defer run.Time(execute.StageDecide)()
-	live, err := a.deps.Reader.Scale(ctx)
-	return live.Replicas, err
-}
-
-func (a *Autoscaler) patch(ctx context.Context, run *execute.Run, decision *scale.Decision) error {
-	defer run.Time(execute.StageWrite)()
-	return a.deps.Writer.Write(ctx, decision.Current, decision.Desired)
 }

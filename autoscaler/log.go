@@ -11,6 +11,16 @@ import (
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/execute"
 )
 
+// Observers show every Record to each of them, in order.
+type Observers []Observer
+
+// Observe shows the Record.
+func (o Observers) Observe(r Record) {
+	for _, observer := range o {
+		observer.Observe(r)
+	}
+}
+
 // LogObserver writes one line a run: a run that failed as an error, the others
 // as information.
 type LogObserver struct {
@@ -24,6 +34,9 @@ func (o LogObserver) Observe(r Record) {
 	if d := r.Decision; d != nil {
 		message = outcome(r)
 		attributes = append(attributes, slog.Int("from", int(d.Current)), slog.Int("to", int(d.Desired)), slog.String("reason", d.Explain()))
+		if d.Fallback {
+			attributes = append(attributes, slog.Bool("fallback", true))
+		}
 	}
 	if f := r.Failure; f != nil {
 		level, message = slog.LevelError, "Run failed"
@@ -38,7 +51,7 @@ func (o LogObserver) Observe(r Record) {
 
 func outcome(r Record) string {
 	switch {
-	case r.Trigger.DryRun:
+	case r.DryRun:
 		return "Dry run"
 	case r.Written:
 		return "Scaled"

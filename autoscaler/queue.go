@@ -103,8 +103,19 @@ func (q *queue) close() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.closed = true
+	q.failWaiting(ErrStopping)
+}
+
+// fail answers everything that waits with an error.
+func (q *queue) fail(err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.failWaiting(err)
+}
+
+func (q *queue) failWaiting(err error) {
 	for _, r := range q.waiting {
-		r.err = ErrStopping
+		r.err = err
 		close(r.done)
 	}
 	q.waiting = nil
@@ -119,10 +130,13 @@ func (q *queue) signal() {
 
 // Submit has the owner run the trigger and waits for its Record. Triggers that
 // are equal and still wait share one run. It answers ErrBusy when too many
-// wait, ErrStopping when no run comes any more, and the context's error when
-// the caller gives up; a run that has begun goes on then. It is safe for
-// concurrent use.
+// wait, ErrStopping when no run comes any more, a *StandbyError when another
+// process leads, and the context's error when the caller gives up; a run that
+// has begun goes on then. It is safe for concurrent use.
 func (a *Autoscaler) Submit(ctx context.Context, trigger Trigger) (Record, error) {
+	if term := a.leadership.Term(); !term.Leading() {
+		return Record{}, &StandbyError{Leader: term.Leader}
+	}
 	r, err := a.queue.add(trigger)
 	if err != nil {
 		return Record{}, err

@@ -7,6 +7,9 @@ import (
 	"errors"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/bounds"
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/evaluate"
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/execute"
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/metric"
@@ -15,6 +18,8 @@ import (
 
 // Trigger is what asks for a run. Two that are equal ask for the same.
 type Trigger struct {
+	// Kind is who or what asks.
+	Kind Kind `json:"kind"`
 	// RunType is what the hooks are told.
 	RunType execute.RunType `json:"runType"`
 	// Through is the last step of the run.
@@ -23,6 +28,21 @@ type Trigger struct {
 	// what the run read at its start, and not remembered.
 	DryRun bool `json:"dryRun,omitempty"`
 }
+
+// Kind is who or what asks for a run.
+type Kind string
+
+// The kinds.
+const (
+	// KindInterval: its time has come.
+	KindInterval Kind = "interval"
+	// KindBounds: a schedule, an override or a hold began or ended.
+	KindBounds Kind = "bounds"
+	// KindIntent: an operator stepped in.
+	KindIntent Kind = "intent"
+	// KindRequest: somebody waits for its Record.
+	KindRequest Kind = "request"
+)
 
 // Through is a step of a run after which it may end.
 type Through string
@@ -43,6 +63,12 @@ type Record struct {
 	Time time.Time `json:"time"`
 	// Trigger is what asked for it.
 	Trigger Trigger `json:"trigger"`
+	// Target is what is scaled; only its name is known until it was read.
+	Target corev1.ObjectReference `json:"target"`
+	// Bounds are those in force.
+	Bounds bounds.Bounds `json:"bounds"`
+	// DryRun says that a change is only told of, not written.
+	DryRun bool `json:"dryRun,omitempty"`
 	// Current is the replica count at the start of the run.
 	Current int32 `json:"current"`
 	// Metrics are those gathered; nil when the target has no pods.

@@ -14,20 +14,36 @@ import (
 // told to stop. Then its hooks are killed.
 const HookGrace = 1500 * time.Millisecond
 
+// handOverTimeout bounds keeping what is known at a stop.
+const handOverTimeout = 500 * time.Millisecond
+
 // Run runs the loop until the context ends: it waits for the next multiple of
 // the start time, then runs at every interval, the first time one interval
 // later. Runs never overlap, and an interval that a run overran is skipped.
-// Triggers are run between them, from the beginning. Call it once. It returns
-// nil, after the run under way has ended, which takes at most HookGrace and
-// the moment it takes to kill a hook.
+// Between them it runs, from the beginning, whatever was submitted, at the
+// moment a schedule, a hold or an override begins or ends, and when an operator
+// steps in. A process that does not lead runs nothing. Call it once. It returns
+// nil, after the run under way has ended and what is known was handed over:
+// that takes at most HookGrace, the moment it takes to kill a hook, and
+// handOverTimeout.
 func (a *Autoscaler) Run(ctx context.Context) error {
 	defer a.queue.close()
 	work, cancel := withGrace(ctx, HookGrace)
 	defer cancel()
+	a.loop(ctx, work)
+	a.handOver(context.WithoutCancel(ctx))
+	return nil
+}
 
+func (a *Autoscaler) loop(ctx, work context.Context) {
 	start := time.NewTimer(untilMultiple(time.Now(), a.config.StartTime.Duration()))
 	defer start.Stop()
+	wake := time.NewTimer(0)
+	defer wake.Stop()
 	var interval <-chan time.Time
+	// change is when the bounds or a hold next change after what the last run
+	// saw: one that comes during a run is met right after it.
+	seen, change := time.Now(), time.Time{}
 	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
@@ -37,21 +53,35 @@ func (a *Autoscaler) Run(ctx context.Context) error {
 			interval = ticker.C
 			a.log.Debug("The first interval begins", "interval", a.config.Interval.Duration())
 		case <-interval:
-			a.scheduled(work)
+			seen = a.scheduled(work, KindInterval)
+		case <-wake.C:
+			if !change.IsZero() && !time.Now().Before(change) {
+				seen = a.scheduled(work, KindBounds)
+			}
+		case <-a.intended:
+			seen = a.scheduled(work, KindIntent)
 		case <-a.queue.ready:
 			a.requested(work)
+		case <-a.leadership.Changed():
+			a.answerStandby()
 		}
+		change = a.nextChange(seen)
+		wake.Reset(untilChange(change))
 	}
-	return nil
 }
 
-// scheduled is the run of an interval.
-func (a *Autoscaler) scheduled(ctx context.Context) {
-	record := a.Tick(ctx, time.Now(), Trigger{RunType: execute.RunScaler, Through: ThroughScale})
+// scheduled is a run that nobody waits for. It returns when it began.
+func (a *Autoscaler) scheduled(ctx context.Context, kind Kind) time.Time {
+	now := time.Now()
+	if !a.leadership.Term().Leading() {
+		return now
+	}
+	record := a.Tick(ctx, now, Trigger{Kind: kind, RunType: execute.RunScaler, Through: ThroughScale})
 	if interval := a.config.Interval.Duration(); record.Duration > interval && ctx.Err() == nil {
 		a.log.Warn("The run took longer than the interval: the next one is late",
 			"took", record.Duration.Round(time.Millisecond), "interval", interval)
 	}
+	return now
 }
 
 // requested is the run that has waited longest.
@@ -60,8 +90,51 @@ func (a *Autoscaler) requested(ctx context.Context) {
 	if r == nil {
 		return
 	}
+	defer close(r.done)
+	if term := a.leadership.Term(); !term.Leading() {
+		r.err = &StandbyError{Leader: term.Leader}
+		return
+	}
 	r.record = a.Tick(ctx, time.Now(), r.trigger)
-	close(r.done)
+}
+
+// answerStandby answers what waits when this process stops leading.
+func (a *Autoscaler) answerStandby() {
+	if term := a.leadership.Term(); !term.Leading() {
+		a.queue.fail(&StandbyError{Leader: term.Leader})
+	}
+}
+
+// nextChange is when the bounds in force or a hold change next after a moment;
+// zero when they do not.
+func (a *Autoscaler) nextChange(after time.Time) time.Time {
+	kept, _ := a.memory.read()
+	change := a.limits.InForce(after, kept.Override).NextChange
+	if h := kept.Hold; h != nil && h.Until.After(after) && (change.IsZero() || h.Until.Before(change)) {
+		change = h.Until
+	}
+	return change
+}
+
+// maxWake is how long the loop relies on a timer for a moment of the wall
+// clock, which may be set meanwhile.
+const maxWake = time.Minute
+
+func untilChange(change time.Time) time.Duration {
+	if change.IsZero() {
+		return maxWake
+	}
+	return min(time.Until(change), maxWake)
+}
+
+// handOver keeps what is known for the next process.
+func (a *Autoscaler) handOver(ctx context.Context) {
+	if a.history == nil || a.leadership.Term().ID != a.term {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, handOverTimeout)
+	defer cancel()
+	a.memory.handOver(ctx, a.history.Window())
 }
 
 // untilMultiple is the time from now to the next multiple of the duration

@@ -11,7 +11,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	corev1 "k8s.io/api/core/v1"
 
+	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/bounds"
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/config"
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/evaluate"
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/execute"
@@ -73,7 +75,7 @@ func TestTick(t *testing.T) {
 		},
 		{
 			name: "the evaluation is broken", world: newWorld(2), hooks: wants(`{}`), trigger: scheduled,
-			want: Record{Current: 2, Failure: &Failure{
+			want: Record{Current: 2, Decision: held(2), Failure: &Failure{
 				Stage: execute.StageEvaluate, Kind: execute.KindAnswer,
 				Message: "failed to parse JSON evaluation, got '{}': it has no number `targetReplicas`, as in {\"targetReplicas\": 3}",
 			}},
@@ -90,7 +92,7 @@ func TestTick(t *testing.T) {
 				execute.StageEvaluate: prints(`{"targetReplicas": 4}`),
 			},
 			trigger: scheduled,
-			want: Record{Current: 2, Failure: &Failure{
+			want: Record{Current: 2, Decision: held(2), Failure: &Failure{
 				Stage: execute.StageMetric, Subject: "b", Kind: execute.KindExit, Message: "exit status 4",
 			}},
 		},
@@ -153,7 +155,11 @@ func TestTick(t *testing.T) {
 				test.config(&c)
 			}
 			got := test.world.start(c, test.hooks).Tick(t.Context(), now, test.trigger)
-			test.want.ID, test.want.Time, test.want.Trigger = "shop/deployment/web", now, test.trigger
+			test.want.ID, test.want.Time, test.want.Trigger, test.want.DryRun = "shop/deployment/web", now, test.trigger, test.trigger.DryRun
+			test.want.Target = corev1.ObjectReference{APIVersion: "apps/v1", Kind: "Deployment", Namespace: "shop", Name: "web"}
+			test.want.Bounds = bounds.Bounds{
+				Min: bounds.Limit{Replicas: c.MinReplicas}, Max: bounds.Limit{Replicas: c.MaxReplicas}, BaseMin: c.MinReplicas,
+			}
 			if diff := cmp.Diff(test.want, got, cmpopts.IgnoreUnexported(scale.Decision{}),
 				cmpopts.IgnoreFields(Record{}, "Durations", "Duration")); diff != "" {
 				t.Error("record (-want +got):\n" + diff)
@@ -166,6 +172,11 @@ func TestTick(t *testing.T) {
 			}
 		})
 	}
+}
+
+// held is the decision of a run that failed before it evaluated.
+func held(count int32) *scale.Decision {
+	return &scale.Decision{Current: count, Desired: count, Direction: scale.DirectionNone}
 }
 
 // Somebody scales to 6 while the hooks run: the decision is taken from 6.

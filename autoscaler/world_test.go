@@ -21,6 +21,7 @@ import (
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/execute"
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/resource"
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/scale"
+	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/state"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -129,8 +130,12 @@ func testConfig() config.Autoscaler {
 
 // start makes an Autoscaler of the world with the hooks.
 func (w *world) start(c config.Autoscaler, hooks execute.Hooks) *Autoscaler {
+	store, err := state.New(config.State{Store: config.StateNone}, nil, "", "")
+	if err != nil {
+		panic(err.Error())
+	}
 	a, err := New(Spec{ID: "shop/deployment/web", Config: c},
-		Deps{Reader: w, Hooks: hooks, Writer: w, Observer: w, Log: slog.New(slog.DiscardHandler)})
+		Deps{Reader: w, Hooks: hooks, Writer: w, Store: store, Observer: w, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		panic(err.Error())
 	}

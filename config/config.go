@@ -218,8 +218,10 @@ type Schedule struct {
 	// When the window begins: a cron expression of five fields (minute, hour,
 	// day of month, month, day of week) or `@daily` and the like.
 	Start string `json:"start"`
-	// When it ends, as another such expression. The window is in force from a
-	// start to the end that follows, so it may span midnight or a week.
+	// When it ends, as another such expression. The window is in force
+	// whenever its next end comes before its next start, so it may span
+	// midnight or a week. Starts and ends should take turns: with a start on
+	// weekdays and an end on every day it is in force all weekend.
 	End string `json:"end"`
 	// The timezone of both, a name of the IANA time zone database such as
 	// `Europe/Berlin`.

@@ -21,6 +21,11 @@ import (
 type Evaluation struct {
 	// TargetReplicas is the count the hook asks for, before any limit.
 	TargetReplicas int32 `json:"targetReplicas"`
+	// Reason is why, in the hook's own words; empty if it gave none.
+	Reason string `json:"reason,omitempty"`
+	// Active says whether there is work at all, for those who scale to and
+	// from zero on that; nil if the hook did not say.
+	Active *bool `json:"active,omitempty"`
 }
 
 // Info is the payload of the stages preEvaluate, evaluate and postEvaluate.
@@ -51,7 +56,8 @@ func Evaluate(ctx context.Context, run *execute.Run, snapshot resource.Snapshot,
 	if err != nil {
 		return Evaluation{}, &execute.Error{Kind: execute.KindAnswer, Stage: execute.StageEvaluate, Message: err.Error(), Err: err}
 	}
-	info.Evaluation = &evaluation
+	// Hooks are told the count alone, as ever.
+	info.Evaluation = &Evaluation{TargetReplicas: evaluation.TargetReplicas}
 	if _, err := run.Ask(ctx, execute.StagePostEvaluate, "", info); err != nil {
 		return Evaluation{}, err
 	}
@@ -62,9 +68,13 @@ func Evaluate(ctx context.Context, run *execute.Run, snapshot resource.Snapshot,
 // number `targetReplicas`, whose case does not matter. White space around it
 // and other fields are fine. Nothing is guessed: an object without the number
 // is an error, because reading it as 0 would scale down on a hook's mistake.
+// `reason` counts when it is text and `active` when it is a truth value: hooks
+// from before these had a meaning may print something else there.
 func Parse(output []byte) (Evaluation, error) {
 	var answer struct {
-		TargetReplicas *int32 `json:"targetReplicas"`
+		TargetReplicas *int32          `json:"targetReplicas"`
+		Reason         json.RawMessage `json:"reason"`
+		Active         json.RawMessage `json:"active"`
 	}
 	if len(bytes.TrimSpace(output)) == 0 {
 		return Evaluation{}, errors.New("failed to parse JSON evaluation: nothing was printed")
@@ -76,7 +86,28 @@ func Parse(output []byte) (Evaluation, error) {
 		return Evaluation{}, fmt.Errorf("failed to parse JSON evaluation, got %s: it has no number `targetReplicas`, as in "+
 			`{"targetReplicas": 3}`, shorten(output))
 	}
-	return Evaluation{TargetReplicas: *answer.TargetReplicas}, nil
+	evaluation := Evaluation{TargetReplicas: *answer.TargetReplicas}
+	var reason string
+	if json.Unmarshal(answer.Reason, &reason) == nil {
+		evaluation.Reason = oneLine(reason)
+	}
+	var active *bool
+	if json.Unmarshal(answer.Active, &active) == nil {
+		evaluation.Active = active
+	}
+	return evaluation, nil
+}
+
+// maxReason is how much of a reason is kept, in bytes.
+const maxReason = 256
+
+// oneLine makes text fit for a log line and an Event.
+func oneLine(text string) string {
+	text = strings.Join(strings.Fields(text), " ")
+	if len(text) > maxReason {
+		text = strings.ToValidUTF8(text[:maxReason], "") + "..."
+	}
+	return text
 }
 
 // explain says what is wrong in the words of the hook's author, not of Go.

@@ -6,6 +6,8 @@ package evaluate
 import (
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 func TestParse(t *testing.T) {
@@ -47,6 +49,38 @@ func TestParse(t *testing.T) {
 			}
 			if err == nil || !strings.Contains(err.Error(), test.fault) {
 				t.Fatalf("got %v, %v; want an error with %q", got, err, test.fault)
+			}
+		})
+	}
+}
+
+func TestParseReadsWhyAndWhetherThereIsWork(t *testing.T) {
+	for _, test := range []struct {
+		name, output string
+		want         Evaluation
+	}{
+		{
+			name: "both", output: `{"targetReplicas": 3, "reason": "the queue holds 42", "active": true}`,
+			want: Evaluation{TargetReplicas: 3, Reason: "the queue holds 42", Active: new(true)},
+		},
+		{name: "one line", output: `{"targetReplicas": 3, "reason": " two\n\tlines "}`, want: Evaluation{TargetReplicas: 3, Reason: "two lines"}},
+		{
+			name: "a long one", output: `{"targetReplicas": 3, "reason": "` + strings.Repeat("é", 200) + `"}`,
+			want: Evaluation{TargetReplicas: 3, Reason: strings.Repeat("é", 128) + "..."},
+		},
+		{
+			name: "of another meaning", output: `{"targetReplicas": 3, "reason": {"code": 5}, "active": [1]}`,
+			want: Evaluation{TargetReplicas: 3},
+		},
+		{name: "null", output: `{"targetReplicas": 3, "reason": null, "active": null}`, want: Evaluation{TargetReplicas: 3}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			got, err := Parse([]byte(test.output))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(test.want, got); diff != "" {
+				t.Error("evaluation (-want +got):\n" + diff)
 			}
 		})
 	}

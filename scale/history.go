@@ -64,8 +64,13 @@ func NewHistory(c config.Autoscaler) *History {
 // came to an evaluation or if this is the first decision of all, and otherwise
 // notes that the run recommends nothing (Miss). What stands in for a failed
 // evaluation is not seeded anew: a fallback to fewer replicas must be able to
-// go there.
+// go there. A disabled target is like a run that was missed: whoever enables it
+// again, by hand, finds the count they set.
 func (h *History) Prepare(s Situation) {
+	if s.Disabled() {
+		h.Miss()
+		return
+	}
 	if s.Evaluation != nil || !h.seeded {
 		h.Seed(s.Now, s.Current)
 	}

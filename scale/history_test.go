@@ -251,6 +251,23 @@ func TestThePrepareOfAFirstRunThatFails(t *testing.T) {
 	}
 }
 
+// Somebody enables a target again, by hand: the count they set is held for a
+// window, like one found at the start.
+func TestATargetThatIsEnabledAgain(t *testing.T) {
+	w := newWorld(config.Autoscaler{DownscaleStabilization: new(config.Seconds(60))}, 0, between(1, 10))
+	w.evaluated(new(int32(2)))
+	w.current = 7
+	for _, step := range []struct {
+		after   time.Duration
+		desired int32
+	}{{time.Second, 7}, {59 * time.Second, 7}, {time.Second, 2}} {
+		w.now = w.now.Add(step.after)
+		if d := w.evaluated(new(int32(2))); d.Desired != step.desired {
+			t.Errorf("at %s: %s", w.now.Sub(epoch), d.Explain())
+		}
+	}
+}
+
 // A process that takes over long after the hand-over finds a window that is
 // over: the count there is holds for another.
 func TestALateHandOver(t *testing.T) {

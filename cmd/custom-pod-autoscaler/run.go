@@ -17,9 +17,11 @@ import (
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/autoscaler"
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/config"
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/execute"
+	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/leader"
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/metric"
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/resource"
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/scale"
+	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/state"
 )
 
 // run wires the parts of the process, and runs them until the context ends or
@@ -42,7 +44,12 @@ func run(ctx context.Context, loaded config.Loaded, kubeconfig string, logTo *os
 	}
 	pool := execute.NewPool(execute.PoolOptions{Log: log.With("component", "hook"), MaxOutputBytes: loaded.Config.MaxOutputBytes})
 	defer pool.Close()
-	scaler, err := newAutoscaler(loaded.Config.Autoscaler, clients, pool, log)
+	id, own := names(loaded.Config.Autoscaler)
+	elector := newElector(loaded.Config, clients, own, log)
+	events := autoscaler.NewEventObserver(clients.Core, log.With("component", "events"))
+	scaler, err := newAutoscaler(loaded.Config.Autoscaler, id, parts{
+		clients: clients, pool: pool, store: own, elector: elector, events: events, log: log,
+	})
 	if err != nil {
 		return err
 	}
@@ -56,7 +63,19 @@ func run(ctx context.Context, loaded config.Loaded, kubeconfig string, logTo *os
 		}
 		group.Go(func() error { return server.Run(ctx) })
 	}
-	group.Go(func() error { return scaler.Run(ctx) })
+	if control := listenControl(context.WithoutCancel(ctx), id, scaler, log); control != nil {
+		group.Go(func() error { return control.Run(ctx) })
+	}
+	// What the autoscaler needs until its end stops after it.
+	serving, served := context.WithCancel(context.WithoutCancel(ctx))
+	group.Go(func() error {
+		defer served()
+		return scaler.Run(ctx)
+	})
+	group.Go(func() error { return events.Run(serving) })
+	if elector != nil {
+		group.Go(func() error { return elector.Run(serving) })
+	}
 	group.Go(func() error {
 		if err := pool.Reap(ctx); err != nil {
 			log.Error("Orphaned processes are not reaped any more", "error", err)
@@ -68,20 +87,58 @@ func run(ctx context.Context, loaded config.Loaded, kubeconfig string, logTo *os
 	return err
 }
 
+// names are the ID of a target's autoscaler and the name of the objects that
+// belong to it.
+func names(c config.Autoscaler) (id, own string) {
+	return fmt.Sprintf("%s/%s/%s", c.Namespace, strings.ToLower(c.ScaleTargetRef.Kind), c.ScaleTargetRef.Name),
+		resource.OwnName(c.ScaleTargetRef)
+}
+
+// newElector is nil without leader election.
+func newElector(c config.Config, clients *resource.Clients, lease string, log *slog.Logger) *leader.Elector {
+	election := c.LeaderElection
+	if !election.Enabled {
+		return nil
+	}
+	return leader.New(clients.Coordination, leader.Options{
+		Namespace:     c.Namespace,
+		Name:          lease,
+		Identity:      leader.Identity(),
+		LeaseDuration: election.LeaseDuration.Duration(),
+		RenewDeadline: election.RenewDeadline.Duration(),
+		RetryPeriod:   election.RetryPeriod.Duration(),
+		Log:           log.With("component", "leader"),
+	})
+}
+
+// parts are what an autoscaler is wired of.
+type parts struct {
+	clients *resource.Clients
+	pool    *execute.Pool
+	// store is the name of the object that keeps its state.
+	store   string
+	elector *leader.Elector
+	events  *autoscaler.EventObserver
+	log     *slog.Logger
+}
+
 // newAutoscaler wires one target's journey.
-func newAutoscaler(c config.Autoscaler, clients *resource.Clients, pool *execute.Pool, log *slog.Logger) (*autoscaler.Autoscaler, error) {
-	hooks, err := execute.NewHooks(c, pool)
+func newAutoscaler(c config.Autoscaler, id string, p parts) (*autoscaler.Autoscaler, error) {
+	hooks, err := execute.NewHooks(c, p.pool)
 	if err != nil {
 		return nil, err
 	}
-	id := fmt.Sprintf("%s/%s/%s", c.Namespace, strings.ToLower(c.ScaleTargetRef.Kind), c.ScaleTargetRef.Name)
-	log.Info("Starting", "version", version, "autoscaler", id, "runMode", string(c.RunMode), "interval", c.Interval.Duration(),
-		"minReplicas", c.MinReplicas, "maxReplicas", c.MaxReplicas)
-	target := resource.NewTarget(clients, c.ScaleTargetRef, c.Namespace)
+	store, err := state.New(c.State, p.clients, c.Namespace, p.store)
+	if err != nil {
+		return nil, err
+	}
+	p.log.Info("Starting", "version", version, "autoscaler", id, "runMode", string(c.RunMode), "interval", c.Interval.Duration(),
+		"minReplicas", c.MinReplicas, "maxReplicas", c.MaxReplicas, "dryRun", c.DryRun)
+	target := resource.NewTarget(p.clients, c.ScaleTargetRef, c.Namespace)
 	reader := resource.NewReader(target, c.RunMode == config.PerPod)
-	return autoscaler.New(autoscaler.Spec{ID: id, Config: c}, autoscaler.Deps{
+	deps := autoscaler.Deps{
 		Reader: reader,
-		KubernetesMetrics: metric.NewKubernetes(clients, reader, metric.KubernetesOptions{
+		KubernetesMetrics: metric.NewKubernetes(p.clients, reader, metric.KubernetesOptions{
 			Specs:                   c.KubernetesMetricSpecs,
 			Namespace:               c.Namespace,
 			InitialReadinessDelay:   c.InitialReadinessDelay.Duration(),
@@ -89,7 +146,12 @@ func newAutoscaler(c config.Autoscaler, clients *resource.Clients, pool *execute
 		}),
 		Hooks:    hooks,
 		Writer:   scale.NewAPIWriter(target),
-		Observer: autoscaler.LogObserver{Log: log},
-		Log:      log,
-	})
+		Store:    store,
+		Observer: autoscaler.Observers{autoscaler.LogObserver{Log: p.log}, p.events},
+		Log:      p.log,
+	}
+	if p.elector != nil {
+		deps.Leadership = p.elector
+	}
+	return autoscaler.New(autoscaler.Spec{ID: id, Config: c}, deps)
 }
