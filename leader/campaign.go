@@ -137,18 +137,15 @@ func (e *Elector) end(reason string) {
 }
 
 // hold begins or prolongs the term, after the request that was sent then has
-// succeeded. A term that has ended stays so: this is another one.
+// succeeded; if its answer was very late, the term is over already. A term that
+// has ended stays so: this is another one.
 func (e *Elector) hold(sent time.Time) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	now, until := time.Now(), sent.Add(e.o.RenewDeadline)
-	if e.seen.holder != e.o.Identity || !now.Before(until) {
-		return
-	}
-	if !now.Before(e.until) {
+	if !time.Now().Before(e.until) {
 		e.term++
 	}
-	e.until = until
+	e.until = sent.Add(e.o.RenewDeadline)
 }
 
 // mayClaim says whether the lease that was last seen is free, ours, or has run

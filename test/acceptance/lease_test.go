@@ -155,13 +155,13 @@ func background(t testing.TB, run func(context.Context)) (stop func()) {
 }
 
 // sees waits until the candidate knows who leads.
-func (c *candidate) sees(identity string) leader.Term {
+func (c *candidate) sees(identity string) {
 	c.t.Helper()
 	timeout := time.After(patience)
 	for {
 		term := c.Term()
 		if term.Leader == identity && term.Leading() == (identity == c.name) {
-			return term
+			return
 		}
 		select {
 		case <-c.Changed():
@@ -206,15 +206,15 @@ func readLease(t testing.TB, client kubernetes.Interface, namespace string) *coo
 	return lease
 }
 
-// saysLease checks who holds the lease, for how long, and how often it changed
-// hands.
-func saysLease(t testing.TB, lease *coordinationv1.Lease, holder string, seconds, transitions int32) {
+// saysLease checks that the lease is held by whom and has changed hands so
+// often.
+func saysLease(t testing.TB, lease *coordinationv1.Lease, holder string, transitions int32) {
 	t.Helper()
 	spec := lease.Spec
-	if *spec.HolderIdentity != holder || *spec.LeaseDurationSeconds != seconds || *spec.LeaseTransitions != transitions {
+	if *spec.HolderIdentity != holder || *spec.LeaseDurationSeconds != int32(leaseDuration/time.Second) || *spec.LeaseTransitions != transitions {
 		t.Errorf("the lease is %s", spec.String())
 	}
-	if now := time.Now(); spec.AcquireTime.After(spec.RenewTime.Time) || spec.RenewTime.After(now) || now.Sub(spec.AcquireTime.Time) > patience*3 {
+	if spec.AcquireTime.After(spec.RenewTime.Time) || spec.RenewTime.After(time.Now()) {
 		t.Errorf("the times of the lease are %s and %s", spec.AcquireTime, spec.RenewTime)
 	}
 }
@@ -227,7 +227,7 @@ func TestALeaseChangesHands(t *testing.T) {
 	b := campaign(t, c.RESTConfig(), namespace, "b")
 	neverTwo(t, a, b)
 	b.sees("a")
-	saysLease(t, readLease(t, c.Client(), namespace), "a", 6, 0)
+	saysLease(t, readLease(t, c.Client(), namespace), "a", 0)
 
 	t.Log("a is stopped")
 	a.stop()
@@ -235,7 +235,7 @@ func TestALeaseChangesHands(t *testing.T) {
 		t.Errorf("the lease is not released: %s", spec.String())
 	}
 	b.sees("b")
-	saysLease(t, readLease(t, c.Client(), namespace), "b", 6, 1)
+	saysLease(t, readLease(t, c.Client(), namespace), "b", 1)
 
 	t.Log("b is cut off")
 	third := campaign(t, c.RESTConfig(), namespace, "c")
@@ -247,7 +247,7 @@ func TestALeaseChangesHands(t *testing.T) {
 	if now := time.Now(); now.Before(until) {
 		t.Errorf("it leads %s before the term of b was to end", until.Sub(now))
 	}
-	saysLease(t, readLease(t, c.Client(), namespace), "c", 6, 2)
+	saysLease(t, readLease(t, c.Client(), namespace), "c", 2)
 	b.network.setCut(false)
 	b.sees("c")
 
@@ -262,7 +262,7 @@ func TestALeaseChangesHands(t *testing.T) {
 		}
 		return nil
 	})
-	saysLease(t, readLease(t, c.Client(), namespace), "c", 6, 0)
+	saysLease(t, readLease(t, c.Client(), namespace), "c", 0)
 	b.sees("c")
 }
 
@@ -324,20 +324,20 @@ func TestALeaseIsSharedWithClientGo(t *testing.T) {
 	t.Log("theirs is stopped")
 	theirs.stop()
 	ours.sees("ours")
-	saysLease(t, lease(), "ours", 6, 1)
+	saysLease(t, lease(), "ours", 1)
 
 	t.Log("ours is stopped")
 	theirs = campaignForeign(t, c.RESTConfig(), namespace, "theirs again")
 	ours.stop()
 	waitForHolder("theirs again")
-	saysLease(t, lease(), "theirs again", 6, 2)
+	saysLease(t, lease(), "theirs again", 2)
 
 	t.Log("theirs dies")
 	ours = campaign(t, c.RESTConfig(), namespace, "ours again")
 	ours.sees("theirs again")
 	theirs.network.setCut(true)
 	ours.sees("ours again")
-	saysLease(t, lease(), "ours again", 6, 3)
+	saysLease(t, lease(), "ours again", 3)
 	theirs.stop()
 
 	t.Log("ours dies")
