@@ -293,7 +293,10 @@ func TestControlClosesStrangers(t *testing.T) {
 	close(s.connections)
 	_, err := ownListener{Listener: s, log: slog.New(slog.NewTextHandler(&log, nil))}.Accept()
 	if !errors.Is(err, net.ErrClosed) {
-		t.Errorf("got %v", err)
+		t.Fatalf("got %v", err)
+	}
+	if err := other.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		t.Fatal(err)
 	}
 	if _, err := other.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		t.Errorf("it is not closed: %v", err)
