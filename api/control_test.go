@@ -289,14 +289,14 @@ func TestControlClosesStrangers(t *testing.T) {
 	var log bytes.Buffer
 	s := strangers{connections: make(chan net.Conn, 1)}
 	one, other := net.Pipe()
+	if err := other.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
 	s.connections <- one
 	close(s.connections)
 	_, err := ownListener{Listener: s, log: slog.New(slog.NewTextHandler(&log, nil))}.Accept()
 	if !errors.Is(err, net.ErrClosed) {
 		t.Fatalf("got %v", err)
-	}
-	if err := other.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
-		t.Fatal(err)
 	}
 	if _, err := other.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		t.Errorf("it is not closed: %v", err)
