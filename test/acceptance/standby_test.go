@@ -126,8 +126,9 @@ func TestAStoppedLeaderNeverWritesAgain(t *testing.T) {
 		}
 		return *lease.Spec.HolderIdentity, true
 	})
-	leading, standing := d.startReplica(true), d.startReplica(false)
+	leading := d.startReplica(true)
 	leading.waitToLead(0)
+	standing := d.startReplica(false)
 	standing.waitForLine(0, `msg="Another replica leads"`)
 	odd := map[string]bool{leading.identity: true}
 
