@@ -19,6 +19,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/test/cluster"
 )
@@ -41,6 +42,7 @@ var stories = map[string]struct {
 	"http-request":            {programs: []string{"python3"}, comesTrue: httpRequest},
 	"thresholds":              {programs: []string{"bash", "jq"}, comesTrue: thresholds},
 	"downscale-stabilisation": {programs: []string{"python3"}, comesTrue: downscaleStabilisation},
+	"working-hours":           {programs: []string{"python3"}, comesTrue: workingHours},
 	"zero-scaler":             {programs: []string{"python3"}, comesTrue: zeroScaler},
 	"scale-hooks":             {programs: []string{"python3"}, comesTrue: scaleHooks},
 	"argo-rollout":            {programs: []string{"python3"}, comesTrue: followsNumPods},
@@ -357,6 +359,38 @@ func downscaleStabilisation(s *story) {
 	s.becomes(2)
 	s.annotate("requests-per-second", "700")
 	s.becomes(7)
+}
+
+// workingHours begins within working hours, whenever the test does, without a
+// metric, and with policies whose periods outlast it.
+func workingHours(s *story) {
+	hour := func(from time.Duration) string { return time.Now().UTC().Add(from).Format("4 15 * * *") }
+	s.rewrite("config.yaml", "start: 30 7 * * mon-fri", "start: "+hour(-6*time.Hour))
+	s.rewrite("config.yaml", "end: 0 19 * * mon-fri", "end: "+hour(6*time.Hour))
+	s.rewrite("config.yaml", "Europe/Berlin", "UTC")
+	s.rewrite("config.yaml", "periodSeconds: 60", "periodSeconds: 1800")
+	s.rewrite("config.yaml", "stabilizationWindowSeconds: 300", "stabilizationWindowSeconds: 20")
+	s.annotate("requests-per-second", nil)
+	s.run()
+	s.decides("not evaluated, raised to 4 (the current 2 is below minReplicas, which is 4, by schedule working hours)")
+	s.decides("not evaluated, held at 4")
+	s.decides("not evaluated, fell back to 6 (at least 3 runs in a row failed; fallback.replicas is 6, fallback.behavior currentReplicasIfHigher)")
+	s.becomes(6)
+	s.annotate("requests-per-second", "900")
+	s.decides("evaluated 9 (900 requests per second), held at 6 (behavior.scaleUp allows no change yet: Pods 4 per 1800s from 2)")
+	s.annotate("requests-per-second", "50")
+	held := s.says("a scale-down that is held back", func(l line) bool { return strings.Contains(l.Reason, "scaleDown.stabilizationWindowSeconds") })
+	if held.To != 6 || !strings.HasPrefix(held.Reason, "evaluated 1 (50 requests per second), held at 6 (9 was wanted") {
+		s.Errorf("a run within the window ended with %+v, want 1 evaluated and 6 kept", held)
+	}
+	s.becomes(4)
+	s.decides("evaluated 1 (50 requests per second), raised to 4 (minReplicas is 4, by schedule working hours)")
+}
+
+// decides waits for a run that gives this reason.
+func (s *story) decides(reason string) {
+	s.Helper()
+	s.says("a run that decides: "+reason, func(l line) bool { return l.Reason == reason })
 }
 
 func zeroScaler(s *story) {
