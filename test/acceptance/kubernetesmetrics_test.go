@@ -203,14 +203,24 @@ func gathering(t *testing.T, c *cluster.Cluster, namespace string, specs ...stri
 // what has the API server serve a version of a group by it.
 func adapter(t *testing.T, c *cluster.Cluster, namespace string, answers map[string]string) (register func(group, version string)) {
 	t.Helper()
-	// An API counts as available once it says what it serves.
-	for _, version := range []string{"custom.metrics.k8s.io/v1beta1", "custom.metrics.k8s.io/v1beta2", "external.metrics.k8s.io/v1beta1"} {
-		answers[version] = fmt.Sprintf(`{"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": %q, "resources": []}`, version)
-	}
+	return serveMetrics(t, c, namespace, func(path string) (string, bool) {
+		answer, ok := answers[path]
+		return answer, ok
+	})
+}
+
+// serveMetrics is adapter with answers that may change.
+func serveMetrics(t *testing.T, c *cluster.Cluster, namespace string, answers func(path string) (string, bool)) (register func(group, version string)) {
+	t.Helper()
 	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
-		answer, ok := answers[request(r)]
-		if !ok {
+		path := request(r)
+		answer, ok := answers(path)
+		switch {
+		case strings.Count(path, "/") == 1:
+			// An API counts as available once it says what it serves.
+			answer = fmt.Sprintf(`{"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": %q, "resources": []}`, path)
+		case !ok:
 			w.WriteHeader(http.StatusNotFound)
 			answer = `{"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404, "message": "nothing there"}`
 		}
