@@ -241,7 +241,7 @@ func matchExpressions(s *story) {
 // autoscaler in its pod.
 func httpRequest(s *story) {
 	server := s.serve("python3", "server.py")
-	s.rewrite("config.yaml", "http://localhost:8080", server)
+	s.configure("http://localhost:8080", server)
 	s.putJobs(server, "25")
 	s.run()
 	s.becomes(3)
@@ -294,10 +294,10 @@ func (s *story) putJobs(server, jobs string) {
 	}
 }
 
-// rewrite replaces a text in a file of the copied folder.
-func (s *story) rewrite(file, before, after string) {
+// configure replaces a text in the configuration of the copied folder.
+func (s *story) configure(before, after string) {
 	s.Helper()
-	file = filepath.Join(s.directory, file)
+	file := filepath.Join(s.directory, "config.yaml")
 	text := readFile(s.T, file)
 	if !strings.Contains(text, before) {
 		s.Fatalf("%s has no %s", file, before)
@@ -347,7 +347,7 @@ func thresholds(s *story) {
 // downscaleStabilisation shortens the window, so that a test can wait for its
 // end.
 func downscaleStabilisation(s *story) {
-	s.rewrite("config.yaml", "downscaleStabilization: 300", "downscaleStabilization: 10")
+	s.configure("downscaleStabilization: 300", "downscaleStabilization: 10")
 	s.run()
 	s.annotate("requests-per-second", "450")
 	s.becomes(5)
@@ -365,11 +365,11 @@ func downscaleStabilisation(s *story) {
 // metric, and with policies whose periods outlast it.
 func workingHours(s *story) {
 	hour := func(from time.Duration) string { return time.Now().UTC().Add(from).Format("4 15 * * *") }
-	s.rewrite("config.yaml", "start: 30 7 * * mon-fri", "start: "+hour(-6*time.Hour))
-	s.rewrite("config.yaml", "end: 0 19 * * mon-fri", "end: "+hour(6*time.Hour))
-	s.rewrite("config.yaml", "Europe/Berlin", "UTC")
-	s.rewrite("config.yaml", "periodSeconds: 60", "periodSeconds: 1800")
-	s.rewrite("config.yaml", "stabilizationWindowSeconds: 300", "stabilizationWindowSeconds: 20")
+	s.configure("start: 30 7 * * mon-fri", "start: "+hour(-6*time.Hour))
+	s.configure("end: 0 19 * * mon-fri", "end: "+hour(6*time.Hour))
+	s.configure("Europe/Berlin", "UTC")
+	s.configure("periodSeconds: 60", "periodSeconds: 1800")
+	s.configure("stabilizationWindowSeconds: 300", "stabilizationWindowSeconds: 20")
 	s.annotate("requests-per-second", nil)
 	s.run()
 	s.decides("not evaluated, raised to 4 (the current 2 is below minReplicas, which is 4, by schedule working hours)")
