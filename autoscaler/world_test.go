@@ -130,7 +130,7 @@ func testConfig() config.Autoscaler {
 
 // start makes an Autoscaler of the world with the hooks.
 func (w *world) start(c config.Autoscaler, hooks execute.Hooks) *Autoscaler {
-	store, err := state.New(config.State{Store: config.StateNone}, nil, "", "")
+	store, err := state.New(context.Background(), config.State{Store: config.StateNone}, nil, "", "")
 	if err != nil {
 		panic(err.Error())
 	}

@@ -26,9 +26,9 @@ var errBusy = errors.New("the disk still hangs on an earlier attempt")
 
 // newFile refuses a path that cannot be written, while there is somebody who
 // looks at what was configured.
-func newFile(path string) (*file, error) {
+func newFile(ctx context.Context, path string) (*file, error) {
 	f := &file{path: path}
-	if err := f.access(context.Background(), func() error { return try(path) }); err != nil {
+	if err := f.access(ctx, func() error { return try(path) }); err != nil {
 		return nil, fmt.Errorf("state.path: %s must be a file in a folder that exists and can be written: %w", path, err)
 	}
 	return f, nil

@@ -24,7 +24,7 @@ import (
 func fileStore(t *testing.T) (store Store, path string) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "state.json")
-	store, err := New(config.State{Store: config.StateFile, Path: path}, nil, "", "")
+	store, err := New(t.Context(), config.State{Store: config.StateFile, Path: path}, nil, "", "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +79,7 @@ func TestFile(t *testing.T) {
 		t.Errorf("the mode is %s, want 0600", info.Mode())
 	}
 
-	next, err := newFile(path)
+	next, err := newFile(t.Context(), path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,7 +114,7 @@ func TestFileThatCannotBeWritten(t *testing.T) {
 		// Nobody, root neither, makes files there.
 		"/proc/self/state.json": "/proc/self/state.json.try: ",
 	} {
-		_, err := New(config.State{Store: config.StateFile, Path: path}, nil, "", "")
+		_, err := New(t.Context(), config.State{Store: config.StateFile, Path: path}, nil, "", "")
 		wantError(t, err, "state.path: "+path+" must be a file in a folder that exists and can be written: ")
 		wantError(t, err, want)
 	}
@@ -202,7 +202,7 @@ func TestFileWithoutSpace(t *testing.T) {
 		t.Fatalf("%v: %s", err, output)
 	}
 	wantFiles(t, path, "state.json")
-	store, err := newFile(path)
+	store, err := newFile(t.Context(), path)
 	if err != nil {
 		t.Fatal(err)
 	}

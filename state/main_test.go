@@ -32,7 +32,7 @@ func TestMain(m *testing.M) {
 	if act == nil {
 		goleak.VerifyTestMain(m)
 	}
-	store, err := newFile("state.json")
+	store, err := newFile(context.Background(), "state.json")
 	if err == nil {
 		err = act(store)
 	}

@@ -54,12 +54,12 @@ type Store interface {
 // name are those of the ConfigMap, if it is one: the target's namespace, and
 // resource.OwnName of the target. Nothing is asked of the API server yet, but a
 // file that could not be written is refused here.
-func New(c config.State, clients *resource.Clients, namespace, name string) (Store, error) {
+func New(ctx context.Context, c config.State, clients *resource.Clients, namespace, name string) (Store, error) {
 	switch c.Store {
 	case config.StateNone:
 		return none{}, nil
 	case config.StateFile:
-		return newFile(c.Path)
+		return newFile(ctx, c.Path)
 	case config.StateConfigMap:
 		return &configMap{core: clients.Core, namespace: namespace, name: name}, nil
 	}

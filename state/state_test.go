@@ -10,7 +10,7 @@ import (
 )
 
 func TestNone(t *testing.T) {
-	store, err := New(config.State{Store: config.StateNone}, nil, "", "")
+	store, err := New(t.Context(), config.State{Store: config.StateNone}, nil, "", "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -19,6 +19,6 @@ func TestNone(t *testing.T) {
 }
 
 func TestNoSuchStore(t *testing.T) {
-	_, err := New(config.State{Store: "etcd"}, nil, "", "")
+	_, err := New(t.Context(), config.State{Store: "etcd"}, nil, "", "")
 	wantError(t, err, `state.store: there is no store "etcd"`)
 }

@@ -47,7 +47,7 @@ func run(ctx context.Context, loaded config.Loaded, kubeconfig string, logTo *os
 	id, own := names(loaded.Config.Autoscaler)
 	elector := newElector(loaded.Config, clients, own, log)
 	events := autoscaler.NewEventObserver(clients.Core, log.With("component", "events"))
-	scaler, err := newAutoscaler(loaded.Config.Autoscaler, id, parts{
+	scaler, err := newAutoscaler(ctx, loaded.Config.Autoscaler, id, parts{
 		clients: clients, pool: pool, store: own, elector: elector, events: events, log: log,
 	})
 	if err != nil {
@@ -123,12 +123,12 @@ type parts struct {
 }
 
 // newAutoscaler wires one target's journey.
-func newAutoscaler(c config.Autoscaler, id string, p parts) (*autoscaler.Autoscaler, error) {
+func newAutoscaler(ctx context.Context, c config.Autoscaler, id string, p parts) (*autoscaler.Autoscaler, error) {
 	hooks, err := execute.NewHooks(c, p.pool)
 	if err != nil {
 		return nil, err
 	}
-	store, err := state.New(c.State, p.clients, c.Namespace, p.store)
+	store, err := state.New(ctx, c.State, p.clients, c.Namespace, p.store)
 	if err != nil {
 		return nil, err
 	}

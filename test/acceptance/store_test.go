@@ -57,7 +57,7 @@ func (k keeper) store(change func(*rest.Config)) state.Store {
 		k.t.Fatal(err)
 	}
 	k.t.Cleanup(func() { clients.Core.(*rest.RESTClient).Client.CloseIdleConnections() })
-	store, err := state.New(config.State{Store: config.StateConfigMap}, clients, k.namespace, recordName)
+	store, err := state.New(k.t.Context(), config.State{Store: config.StateConfigMap}, clients, k.namespace, recordName)
 	if err != nil {
 		k.t.Fatal(err)
 	}
