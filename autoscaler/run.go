@@ -57,6 +57,7 @@ func (a *Autoscaler) loop(ctx, work context.Context) {
 		case <-wake.C:
 			if !change.IsZero() && !time.Now().Before(change) {
 				seen = a.scheduled(work, KindBounds)
+				drop(interval)
 			}
 		case <-a.intended:
 			seen = a.scheduled(work, KindIntent)
@@ -67,6 +68,15 @@ func (a *Autoscaler) loop(ctx, work context.Context) {
 		}
 		change = a.nextChange(seen)
 		wake.Reset(untilChange(change))
+	}
+}
+
+// drop takes back an interval that began during the run of a change: schedules
+// and intervals like to begin with the same minute.
+func drop(interval <-chan time.Time) {
+	select {
+	case <-interval:
+	default:
 	}
 }
 

@@ -17,6 +17,7 @@ COPY --from=base /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificat
 COPY rootfs/ /
 WORKDIR /app
 COPY linux/${TARGETARCH}/custom-pod-autoscaler /app/custom-pod-autoscaler
+ENV PATH="/app"
 CMD ["/app/custom-pod-autoscaler"]
 
 # A number, since Kubernetes' runAsNonRoot cannot check a name.

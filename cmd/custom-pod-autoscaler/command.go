@@ -91,7 +91,7 @@ func newVersionCommand() *cobra.Command {
 	}
 }
 
-// warn prints what in the configuration has no effect.
+// warn prints what in the configuration may not do what it is meant to.
 func warn(cmd *cobra.Command, loaded config.Loaded) {
 	for _, warning := range loaded.Warnings {
 		cmd.PrintErrln("warning: " + warning)

@@ -31,7 +31,7 @@ func run(ctx context.Context, loaded config.Loaded, kubeconfig string, logTo *os
 	// client-go's own verbose lines hold whole objects, which are never logged.
 	klog.SetSlogLogger(newLog(config.Process{LogFormat: loaded.Config.LogFormat}, logTo).With("component", "client-go"))
 	for _, warning := range loaded.Warnings {
-		log.Warn("Part of the configuration has no effect", "warning", warning)
+		log.Warn("The configuration may not do what it is meant to", "warning", warning)
 	}
 
 	clientConfig, err := resource.ClientConfig(kubeconfig)
