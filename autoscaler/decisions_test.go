@@ -626,6 +626,12 @@ func TestNothingIsWrittenAfterTheTerm(t *testing.T) {
 			t.Errorf("wrote %v, failure %+v", w.writes, record.Failure)
 		}
 
+		// One that begins without a term gets none.
+		record = a.Tick(t.Context(), time.Now(), scheduled)
+		if len(w.writes) > 0 || record.Failure == nil || record.Failure.Stage != execute.StageState {
+			t.Errorf("wrote %v, failure %+v", w.writes, record.Failure)
+		}
+
 		delete(hooks, execute.StagePreScale)
 		<-l.changed
 		l.set(leader.Term{ID: 2, Until: time.Now().Add(3 * time.Second)})

@@ -21,8 +21,12 @@ const maxWrites = 3
 // remember loads what is known from earlier, in the first run of a term.
 func (a *Autoscaler) remember(ctx context.Context, j *journey) error {
 	defer j.run.Time(execute.StageState)()
-	if term := a.leadership.Term().ID; term != a.term {
-		a.term, a.history, a.failures = term, nil, 0
+	term := a.leadership.Term()
+	if !term.Leading() {
+		return &StandbyError{Leader: term.Leader}
+	}
+	if term.ID != a.term {
+		a.term, a.history, a.failures = term.ID, nil, 0
 	}
 	window, err := a.memory.recall(ctx, j.now, a.term)
 	if err != nil {
