@@ -187,7 +187,7 @@ func (a *Autoscaler) attempt(ctx context.Context, j *journey, intended int) erro
 	a.memory.note(func(k *scale.Kept) bool {
 		switch {
 		case err == nil:
-			k.Acknowledge(j.time())
+			a.rules.Acknowledge(k, j.time())
 		case errors.Is(err, scale.ErrRefused):
 			k.Pending = nil
 		default:
@@ -207,7 +207,7 @@ func (a *Autoscaler) live(ctx context.Context, j *journey) (int32, error) {
 		return 0, err
 	}
 	a.memory.note(func(k *scale.Kept) bool {
-		settled, expired := k.Settle(live.Replicas), k.Expire(j.now)
+		settled, expired := a.rules.Settle(k, live.Replicas), k.Expire(j.now)
 		return settled || expired
 	})
 	return live.Replicas, nil

@@ -57,7 +57,7 @@ func FuzzDecide(f *testing.F) {
 		}
 		_ = d.Explain()
 		w.kept.Begin(Write{At: w.now, From: d.Current, To: d.Desired})
-		w.kept.Settle(evaluated)
+		w.rules.Settle(&w.kept, evaluated)
 		w.kept.Arrive(w.now.Add(-time.Hour))
 	})
 }

@@ -14,7 +14,7 @@ import (
 // a restart where a store is configured. It is a value with one owner.
 type Kept struct {
 	Intents
-	// Events are our own writes of late, oldest first.
+	// Events are our own writes of late, in no particular order.
 	Events []Event `json:"events,omitempty"`
 	// Pending is a write that was begun and not acknowledged yet.
 	Pending *Write `json:"pending,omitempty"`
@@ -91,8 +91,8 @@ func because(what, reason string) string {
 }
 
 const (
-	// maxPeriod is the longest period of a policy: events older than that are
-	// forgotten.
+	// maxPeriod is the longest period of a policy: no events older than that
+	// are asked for.
 	maxPeriod = 30 * time.Minute
 	// maxEvents is how many are kept: one every two seconds.
 	maxEvents = 1024
@@ -102,28 +102,66 @@ const (
 func (k *Kept) Begin(w Write) { k.Pending = &w }
 
 // Acknowledge makes an event of the pending write, which was done at the given
-// moment, and forgets events that no policy can ask for any more.
-func (k *Kept) Acknowledge(at time.Time) {
+// moment.
+func (r Rules) Acknowledge(k *Kept, at time.Time) {
 	pending := k.Pending
 	if pending == nil {
 		return
 	}
 	k.Pending = nil
 	k.OwnZero = pending.To == 0
-	event := Event{At: at, Change: saturate(int64(pending.To) - int64(pending.From))}
-	k.Events = recent(at, append(slices.Clip(k.Events), event))
+	if pending.To != pending.From {
+		k.Events = r.add(k.Events, Event{At: at, Change: saturate(int64(pending.To) - int64(pending.From))})
+	}
+}
+
+// add puts an event where the HorizontalPodAutoscaler's controller does: in
+// place of the last one of its direction that no policy of that direction can
+// ask for any more, else at the end. A policy of the other direction, whose
+// period is longer, may lack the one that is replaced; that only makes it
+// stricter. Copies of a Kept share the old slice.
+func (r Rules) add(events []Event, latest Event) []Event {
+	events = slices.Clone(events)
+	period := r.longest(latest.Change > 0)
+	for i, event := range slices.Backward(events) {
+		if (event.Change > 0) == (latest.Change > 0) && latest.At.Sub(event.At) > period {
+			events[i] = latest
+			return events
+		}
+	}
+	events = append(events, latest)
+	if len(events) > maxEvents {
+		events = recent(latest.At, events)
+	}
+	return events
+}
+
+// longest is the longest period of a direction's policies.
+func (r Rules) longest(up bool) time.Duration {
+	if r.behavior == nil {
+		return 0
+	}
+	direction := &r.behavior.down
+	if up {
+		direction = &r.behavior.up
+	}
+	var longest int32
+	for _, policy := range direction.policies {
+		longest = max(longest, policy.PeriodSeconds)
+	}
+	return time.Duration(longest) * time.Second
 }
 
 // Settle brings what is kept in line with the count as it is: a pending write
 // was done if the count is not what it was, and a count above 0 is nobody's
 // zero. It says whether anything changed.
-func (k *Kept) Settle(live int32) (changed bool) {
+func (r Rules) Settle(k *Kept, live int32) (changed bool) {
 	if p := k.Pending; p != nil {
 		changed = true
 		if live == p.From {
 			k.Pending = nil
 		} else {
-			k.Acknowledge(p.At)
+			r.Acknowledge(k, p.At)
 		}
 	}
 	if k.OwnZero && live != 0 {

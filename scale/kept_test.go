@@ -9,28 +9,70 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/bounds"
+	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/config"
 )
+
+// slow are rules that ask for the events of half an hour.
+var slow = NewRules(config.Autoscaler{Behavior: &autoscalingv2.HorizontalPodAutoscalerBehavior{
+	ScaleUp: policies(3, maxPeriod), ScaleDown: policies(3, maxPeriod),
+}})
+
+func policies(pods int32, period time.Duration) *autoscalingv2.HPAScalingRules {
+	return &autoscalingv2.HPAScalingRules{Policies: []autoscalingv2.HPAScalingPolicy{
+		{Type: autoscalingv2.PodsScalingPolicy, Value: pods, PeriodSeconds: int32(period / time.Second)},
+	}}
+}
 
 func at(seconds int) time.Time { return epoch.Add(time.Duration(seconds) * time.Second) }
 
 func TestAWriteBecomesAnEvent(t *testing.T) {
 	var k Kept
 	k.Begin(Write{At: at(0), From: 2, To: 5})
-	k.Acknowledge(at(1))
-	k.Acknowledge(at(2))
+	slow.Acknowledge(&k, at(1))
+	slow.Acknowledge(&k, at(2))
 	k.Begin(Write{At: at(10), From: 5, To: 0})
-	k.Acknowledge(at(11))
+	slow.Acknowledge(&k, at(11))
 	want := Kept{Events: []Event{{at(1), 3}, {at(11), -5}}, OwnZero: true}
 	if diff := cmp.Diff(want, k); diff != "" {
 		t.Errorf("kept (-want +got):\n%s", diff)
 	}
 	k.Begin(Write{At: at(20), From: 0, To: 4})
-	k.Acknowledge(at(11 + 1800))
-	want = Kept{Events: []Event{{at(11 + 1800), 4}}}
+	slow.Acknowledge(&k, at(1802))
+	want = Kept{Events: []Event{{at(1802), 4}, {at(11), -5}}}
 	if diff := cmp.Diff(want, k); diff != "" {
 		t.Errorf("kept half an hour later (-want +got):\n%s", diff)
+	}
+}
+
+// The controller's place for an event, by which a longer period of the other
+// direction may lack one (TestDecidesLikeTheHorizontalPodAutoscaler has it
+// confirm this).
+func TestAnEventReplacesOneThatIsOver(t *testing.T) {
+	rules := NewRules(config.Autoscaler{Behavior: &autoscalingv2.HorizontalPodAutoscalerBehavior{
+		ScaleUp: policies(3, 5*time.Second), ScaleDown: policies(3, 31*time.Second),
+	}})
+	var k Kept
+	for _, write := range []struct {
+		at       int
+		from, to int32
+		want     []Event
+	}{
+		{0, 4, 7, []Event{{at(0), 3}}},
+		{5, 7, 6, []Event{{at(0), 3}, {at(5), -1}}},
+		{5, 6, 9, []Event{{at(0), 3}, {at(5), -1}, {at(5), 3}}}, // exactly one period is not over yet
+		{11, 9, 10, []Event{{at(0), 3}, {at(5), -1}, {at(11), 1}}},
+		{12, 10, 12, []Event{{at(12), 2}, {at(5), -1}, {at(11), 1}}},
+		{36, 12, 11, []Event{{at(12), 2}, {at(5), -1}, {at(11), 1}, {at(36), -1}}},
+		{37, 11, 10, []Event{{at(12), 2}, {at(37), -1}, {at(11), 1}, {at(36), -1}}},
+	} {
+		k.Begin(Write{At: at(write.at), From: write.from, To: write.to})
+		rules.Acknowledge(&k, at(write.at))
+		if diff := cmp.Diff(write.want, k.Events); diff != "" {
+			t.Errorf("at %ds (-want +got):\n%s", write.at, diff)
+		}
 	}
 }
 
@@ -56,7 +98,7 @@ func TestSettle(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			got := test.kept
-			if changed := got.Settle(test.live); changed != test.changed {
+			if changed := slow.Settle(&got, test.live); changed != test.changed {
 				t.Errorf("changed: %t", changed)
 			}
 			if diff := cmp.Diff(test.want, got); diff != "" {
@@ -113,11 +155,11 @@ func TestACopyOfKeptStaysAsItIs(t *testing.T) {
 	var copies []Kept
 	for i := range 8 {
 		k.Begin(Write{At: at(i), From: 1, To: 2})
-		k.Acknowledge(at(i))
+		slow.Acknowledge(&k, at(i))
 		copies = append(copies, k)
 		branch := k
 		branch.Begin(Write{At: at(i), From: 9, To: 1})
-		branch.Acknowledge(at(i))
+		slow.Acknowledge(&branch, at(i))
 	}
 	for i, one := range copies {
 		for j, event := range one.Events {
@@ -143,7 +185,7 @@ func TestEventsAreBounded(t *testing.T) {
 				downs += int64(change)
 			}
 			k.Begin(Write{From: 10, To: 10 + change})
-			k.Acknowledge(epoch.Add(time.Duration(i) * 10 * time.Millisecond))
+			slow.Acknowledge(&k, epoch.Add(time.Duration(i)*10*time.Millisecond))
 		}
 		var last time.Time
 		for _, event := range k.Events {

@@ -20,8 +20,7 @@ import (
 )
 
 // oracle is what the HorizontalPodAutoscaler does with a behavior, step by
-// step, with every recommendation and every change there ever was in a plain
-// list.
+// step, with every recommendation there ever was in a plain list.
 type oracle struct {
 	behavior        autoscalingv2.HorizontalPodAutoscalerBehavior
 	recommendations []sample
@@ -149,10 +148,29 @@ func (o *oracle) start(now time.Time, current int64, period int32) int64 {
 
 func (o *oracle) wrote(now time.Time, from, to int64) {
 	if to > from {
-		o.ups = append(o.ups, sample{now, to - from})
+		o.ups = store(o.ups, sample{now, to - from}, o.behavior.ScaleUp.Policies)
 	} else {
-		o.downs = append(o.downs, sample{now, from - to})
+		o.downs = store(o.downs, sample{now, from - to}, o.behavior.ScaleDown.Policies)
 	}
+}
+
+// store overwrites the last outdated event, or appends.
+func store(events []sample, latest sample, policies []autoscalingv2.HPAScalingPolicy) []sample {
+	longest := int32(0)
+	for _, p := range policies {
+		longest = max(longest, p.PeriodSeconds)
+	}
+	outdated := -1
+	for i, e := range events {
+		if e.at.Before(latest.at.Add(-time.Second * time.Duration(longest))) {
+			outdated = i
+		}
+	}
+	if outdated < 0 {
+		return append(events, latest)
+	}
+	events[outdated] = latest
+	return events
 }
 
 func quantity(q *resource.Quantity) float64 {
@@ -229,7 +247,7 @@ func (w *world) write(d Decision) {
 		return
 	}
 	w.kept.Begin(Write{At: w.now, From: w.current, To: d.Desired})
-	w.kept.Acknowledge(w.now)
+	w.rules.Acknowledge(&w.kept, w.now)
 	w.current = d.Desired
 }
 
@@ -368,7 +386,7 @@ func (r dice) disturb(w *world) {
 		w.kept.Fallback = !w.kept.Fallback
 	}
 	w.kept.Expire(w.now)
-	w.kept.Settle(w.current)
+	w.rules.Settle(&w.kept, w.current)
 }
 
 func copyOf(s Situation) Situation {

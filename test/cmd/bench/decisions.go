@@ -68,7 +68,7 @@ func decide(c config.Autoscaler, decisions int) (took time.Duration, scaled int)
 		if d.Desired != s.Current {
 			scaled++
 			s.Kept.Begin(scale.Write{At: s.Now, From: s.Current, To: d.Desired})
-			s.Kept.Acknowledge(s.Now)
+			rules.Acknowledge(&s.Kept, s.Now)
 			s.Current = d.Desired
 		}
 	}
