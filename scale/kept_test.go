@@ -17,12 +17,12 @@ import (
 
 // slow are rules that ask for the events of half an hour.
 var slow = NewRules(config.Autoscaler{Behavior: &autoscalingv2.HorizontalPodAutoscalerBehavior{
-	ScaleUp: policies(3, maxPeriod), ScaleDown: policies(3, maxPeriod),
+	ScaleUp: threePods(1800), ScaleDown: threePods(1800),
 }})
 
-func policies(pods int32, period time.Duration) *autoscalingv2.HPAScalingRules {
+func threePods(periodSeconds int32) *autoscalingv2.HPAScalingRules {
 	return &autoscalingv2.HPAScalingRules{Policies: []autoscalingv2.HPAScalingPolicy{
-		{Type: autoscalingv2.PodsScalingPolicy, Value: pods, PeriodSeconds: int32(period / time.Second)},
+		{Type: autoscalingv2.PodsScalingPolicy, Value: 3, PeriodSeconds: periodSeconds},
 	}}
 }
 
@@ -52,7 +52,7 @@ func TestAWriteBecomesAnEvent(t *testing.T) {
 // confirm this).
 func TestAnEventReplacesOneThatIsOver(t *testing.T) {
 	rules := NewRules(config.Autoscaler{Behavior: &autoscalingv2.HorizontalPodAutoscalerBehavior{
-		ScaleUp: policies(3, 5*time.Second), ScaleDown: policies(3, 31*time.Second),
+		ScaleUp: threePods(5), ScaleDown: threePods(31),
 	}})
 	var k Kept
 	for _, write := range []struct {
