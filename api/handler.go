@@ -90,9 +90,12 @@ func (h *handler) run(w http.ResponseWriter, r *http.Request, through autoscaler
 		return record, false
 	}
 	if f := record.Failure; f != nil {
-		if f.Kind == execute.KindCanceled {
+		switch f.Kind {
+		case execute.KindCanceled:
 			h.fail(w, http.StatusServiceUnavailable, autoscaler.ErrStopping.Error())
-		} else {
+		case autoscaler.KindStandby:
+			h.fail(w, http.StatusServiceUnavailable, f.Message)
+		default:
 			h.fail(w, http.StatusInternalServerError, message(*f))
 		}
 		return record, false

@@ -109,7 +109,7 @@ func New(spec Spec, deps Deps) (*Autoscaler, error) {
 		rules:      scale.NewRules(spec.Config),
 		limits:     limits,
 		queue:      newQueue(),
-		memory:     &memory{store: deps.Store, log: log},
+		memory:     newMemory(deps.Store, log),
 		intended:   make(chan struct{}, 1),
 	}, nil
 }
@@ -158,15 +158,18 @@ type journey struct {
 func (j *journey) time() time.Time { return j.now.Add(time.Since(j.began)) }
 
 func (a *Autoscaler) travel(ctx context.Context, j *journey) *Failure {
+	j.record.Target = a.reference()
 	if err := a.remember(ctx, j); err != nil {
 		return failure(execute.StageState, err)
 	}
-	j.record.Target, j.record.Bounds = a.reference(), a.inForce(j.now)
+	j.record.Bounds = a.inForce(j.now)
 	if err := a.read(ctx, j); err != nil {
 		return failure(execute.StageRead, err)
 	}
 	failed := a.consult(ctx, j)
 	switch {
+	case failed == nil && stopping(ctx):
+		return failure(execute.StageDecide, ErrStopping)
 	case j.record.Trigger.Through == ThroughMetrics, stopping(ctx):
 		return failed
 	case j.record.Trigger.DryRun:

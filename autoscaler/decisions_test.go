@@ -54,6 +54,7 @@ func (s *shelf) Save(_ context.Context, record state.Record) (err error) {
 		return s.fault
 	}
 	s.saves++
+	record.Version = state.Version
 	s.text, err = json.Marshal(record)
 	return err
 }
@@ -343,7 +344,7 @@ func TestADayOfTheLoop(t *testing.T) {
 		}
 		// January 2000: Berlin is one hour ahead of UTC, New York five behind.
 		want := []string{
-			"00:00:15 1..10", "03:00:00 1..4, by schedule night", "07:00:00 6, by schedule office..6, by schedule office",
+			"00:00:15 1..10", "03:00:00 1..4, by schedule night", "07:00:00 6, by schedule office..6, by schedule night, raised from 4 by schedule office",
 			"10:00:00 6, by schedule office..10", "16:30:00 1..10",
 		}
 		if diff := cmp.Diff(want, changes); diff != "" {
@@ -370,7 +371,7 @@ func TestWhatIsKept(t *testing.T) {
 		t.Errorf("before the write, %+v was kept", pending)
 	}
 	record := store.record(t)
-	if record.Version != state.Version || record.Pending != nil || len(record.Events) != 1 || record.Events[0].Change != 3 {
+	if record.Pending != nil || len(record.Events) != 1 || record.Events[0].Change != 3 {
 		t.Errorf("kept %+v", record)
 	}
 	if store.saves != 2 {
@@ -421,18 +422,22 @@ func TestACleanStopHandsTheWindowOver(t *testing.T) {
 		stop := start()
 		wait(20 * time.Second) // one run, which wants 8
 		m.want("3")
-		wait(40 * time.Second) // that was 45 s ago
+		wait(20 * time.Second) // that was 25 s ago
 		stop()
 		if len(store.record(t).Window) == 0 {
 			t.Fatal("no window was handed over")
 		}
 		stop = start()
-		wait(20 * time.Second)
-		if got := w.count(); got != 3 {
-			t.Errorf("%d replicas 60 s after 8 was wanted, want 3", got)
+		wait(16 * time.Second)
+		if got := w.count(); got != 8 {
+			t.Errorf("%d replicas 41 s after 8 was wanted, want 8", got)
 		}
 		if len(store.record(t).Window) != 0 {
 			t.Error("the window is still in the store, where a crash would leave it")
+		}
+		wait(30 * time.Second)
+		if got := w.count(); got != 3 {
+			t.Errorf("%d replicas 71 s after 8 was wanted, want 3", got)
 		}
 		stop()
 

@@ -120,7 +120,7 @@ func broken(f *Failure) (what, words string, known bool) {
 	if f.Subject != "" {
 		where += " (pod " + f.Subject + ")"
 	}
-	return string(f.Stage) + " " + string(f.Kind), where + ": " + f.guarded(), f.Kind != execute.KindCanceled
+	return string(f.Stage) + " " + string(f.Kind), where + ": " + f.guarded(), f.Kind != execute.KindCanceled && f.Kind != KindStandby
 }
 
 // guarded is the message as more people may see it than the log: without what
@@ -147,7 +147,7 @@ func recovered(r Record) (what, words string, known bool) {
 // moved it on, such as a stabilisation window, the limit is not what holds it;
 // nor does a run know that came to no evaluation.
 func limited(r Record) (what, words string, known bool) {
-	if r.Decision == nil || r.Decision.Evaluated == nil {
+	if r.DryRun || r.Decision == nil || r.Decision.Evaluated == nil {
 		return "", "", false
 	}
 	if count := len(r.Decision.Constraints); count > 0 {

@@ -229,12 +229,15 @@ func TestRunsThatMakeNoEvent(t *testing.T) {
 	}
 }
 
-// A dry run by configuration still says that it fails, or is limited.
+// A dry run by configuration says that it fails. What it would have done stays
+// in the log: on the target it would look as if it had been done.
 func TestEventsOfADryRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := announce(t)
-		a.run(capped, func(r *Record) { r.DryRun = true })
-		a.want("Normal ScalingLimited x1 0s-0s evaluated 14, capped to 10 (maxReplicas is 10)")
+		dry := func(r *Record) { r.DryRun = true }
+		a.run(capped, dry)
+		a.run(exits, dry)
+		a.want("Warning RunFailed x1 0s-0s evaluate: exit status 4")
 	})
 }
 

@@ -40,6 +40,9 @@ func (o LogObserver) Observe(r Record) {
 	}
 	if f := r.Failure; f != nil {
 		level, message = slog.LevelError, "Run failed"
+		if f.Kind == KindStandby {
+			level, message = slog.LevelInfo, "Run ended, another replica leads"
+		}
 		attributes = append(attributes, f.attributes()...)
 		attributes = append(attributes, slog.Bool("scaled", r.Written))
 	}

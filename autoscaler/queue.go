@@ -103,19 +103,8 @@ func (q *queue) close() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.closed = true
-	q.failWaiting(ErrStopping)
-}
-
-// fail answers everything that waits with an error.
-func (q *queue) fail(err error) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.failWaiting(err)
-}
-
-func (q *queue) failWaiting(err error) {
 	for _, r := range q.waiting {
-		r.err = err
+		r.err = ErrStopping
 		close(r.done)
 	}
 	q.waiting = nil

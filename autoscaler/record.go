@@ -40,6 +40,8 @@ const (
 	KindBounds Kind = "bounds"
 	// KindIntent: an operator stepped in.
 	KindIntent Kind = "intent"
+	// KindTerm: this process became the leader.
+	KindTerm Kind = "term"
 	// KindRequest: somebody waits for its Record.
 	KindRequest Kind = "request"
 )
@@ -94,8 +96,8 @@ type Failure struct {
 	Stage execute.Stage `json:"stage"`
 	// Subject is the pod concerned, if it was one pod's hook that failed.
 	Subject string `json:"subject,omitempty"`
-	// Kind is the way a hook failed, or execute.KindCanceled when the process
-	// is stopping; else empty for a step that is no hook.
+	// Kind is the way a hook failed, execute.KindCanceled when the process is
+	// stopping, or KindStandby; else empty for a step that is no hook.
 	Kind execute.Kind `json:"kind,omitempty"`
 	// Message says what went wrong.
 	Message string `json:"message"`
@@ -109,6 +111,9 @@ type Failure struct {
 func failure(stage execute.Stage, err error) *Failure {
 	if hook, ok := errors.AsType[*execute.Error](err); ok {
 		return &Failure{Stage: hook.Stage, Subject: hook.Subject, Kind: hook.Kind, Message: hook.Message, Stderr: hook.Stderr}
+	}
+	if standby, ok := errors.AsType[*StandbyError](err); ok {
+		return &Failure{Stage: stage, Kind: KindStandby, Message: standby.Error()}
 	}
 	return &Failure{Stage: stage, Message: err.Error()}
 }

@@ -21,8 +21,8 @@ const handOverTimeout = 500 * time.Millisecond
 // the start time, then runs at every interval, the first time one interval
 // later. Runs never overlap, and an interval that a run overran is skipped.
 // Between them it runs, from the beginning, whatever was submitted, at the
-// moment a schedule, a hold or an override begins or ends, and when an operator
-// steps in. A process that does not lead runs nothing. Call it once. It returns
+// moment a schedule, a hold or an override begins or ends, when an operator
+// steps in, and when this process becomes the leader. A process that does not lead runs nothing. Call it once. It returns
 // nil, after the run under way has ended and what is known was handed over:
 // that takes at most HookGrace, the moment it takes to kill a hook, and
 // handOverTimeout.
@@ -64,7 +64,9 @@ func (a *Autoscaler) loop(ctx, work context.Context) {
 		case <-a.queue.ready:
 			a.requested(work)
 		case <-a.leadership.Changed():
-			a.answerStandby()
+			if a.leadership.Term().ID != a.term && interval != nil {
+				seen = a.scheduled(work, KindTerm)
+			}
 		}
 		change = a.nextChange(seen)
 		wake.Reset(untilChange(change))
@@ -106,13 +108,6 @@ func (a *Autoscaler) requested(ctx context.Context) {
 		return
 	}
 	r.record = a.Tick(ctx, time.Now(), r.trigger)
-}
-
-// answerStandby answers what waits when this process stops leading.
-func (a *Autoscaler) answerStandby() {
-	if term := a.leadership.Term(); !term.Leading() {
-		a.queue.fail(&StandbyError{Leader: term.Leader})
-	}
 }
 
 // nextChange is when the bounds in force or a hold change next after a moment;

@@ -126,7 +126,8 @@ func (a *Autoscaler) scale(ctx context.Context, j *journey) *Failure {
 // their intents by then.
 func (a *Autoscaler) decide(j *journey, current int32, history *scale.History) (decision scale.Decision, intended int) {
 	kept, intended := a.memory.read()
-	j.record.Bounds = a.limits.InForce(j.now, kept.Override)
+	// The hooks may have taken so long that a schedule has begun or ended.
+	j.record.Bounds = a.limits.InForce(j.time(), kept.Override)
 	situation := scale.Situation{
 		Now: j.now, Current: current, Evaluation: j.record.Evaluation, Bounds: j.record.Bounds, Kept: kept, History: history,
 	}
@@ -167,17 +168,19 @@ func (a *Autoscaler) write(ctx context.Context, j *journey, intended int) (err e
 }
 
 // attempt sends the write once, within the term in which this process leads.
+// An operator who steps in meanwhile waits until it is done.
 func (a *Autoscaler) attempt(ctx context.Context, j *journey, intended int) error {
 	defer j.run.Time(execute.StageWrite)()
 	term := a.leadership.Term()
 	if term.ID != a.term {
 		return &StandbyError{Leader: term.Leader}
 	}
-	if !term.Until.IsZero() {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithDeadline(ctx, term.Until)
-		defer cancel()
+	ctx, cancel := within(ctx, term)
+	defer cancel()
+	if err := a.memory.take(ctx); err != nil {
+		return err
 	}
+	defer a.memory.give()
 	decision := j.record.Decision
 	err := a.memory.begin(ctx, intended, scale.Write{At: j.time(), From: decision.Current, To: decision.Desired})
 	if err != nil {
@@ -207,7 +210,7 @@ func (a *Autoscaler) live(ctx context.Context, j *journey) (int32, error) {
 		return 0, err
 	}
 	a.memory.note(func(k *scale.Kept) bool {
-		settled, expired := a.rules.Settle(k, live.Replicas), k.Expire(j.now)
+		settled, expired := a.rules.Settle(k, live.Replicas), k.Expire(j.time())
 		return settled || expired
 	})
 	return live.Replicas, nil

@@ -4,6 +4,9 @@
 package autoscaler
 
 import (
+	"context"
+
+	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/execute"
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/leader"
 )
 
@@ -21,6 +24,19 @@ type alone struct{}
 
 func (alone) Term() leader.Term        { return leader.Term{ID: 1} }
 func (alone) Changed() <-chan struct{} { return nil }
+
+// within is a context that ends with the term: what is done in it was done by
+// the leader.
+func within(ctx context.Context, term leader.Term) (context.Context, context.CancelFunc) {
+	if term.Until.IsZero() {
+		return context.WithCancel(ctx)
+	}
+	return context.WithDeadline(ctx, term.Until)
+}
+
+// KindStandby is the Kind of a Failure because another process runs the
+// autoscaler by now: nothing is wrong, and nothing was written.
+const KindStandby execute.Kind = "standby"
 
 // StandbyError says that another process runs the autoscaler.
 type StandbyError struct {

@@ -40,7 +40,8 @@ type Limit struct {
 	// Replicas is the count.
 	Replicas int32 `json:"replicas"`
 	// Source is where it comes from: "" for the configuration's own
-	// minReplicas or maxReplicas, "schedule NAME", or "override".
+	// minReplicas or maxReplicas, "schedule NAME", or "override"; with what
+	// moved it, if that contradicted it.
 	Source string `json:"source,omitempty"`
 }
 
@@ -162,11 +163,16 @@ func reconcile(least, most claim) (lower, upper Limit, conflict string) {
 		least.Replicas, least.origin(), most.Replicas, most.origin())
 	switch {
 	case least.rank < most.rank:
-		return most.Limit, most.Limit, conflict + fmt.Sprintf("minReplicas counts less and is lowered to %d", most.Replicas)
+		return least.moved("lowered", most), most.Limit, conflict + fmt.Sprintf("minReplicas counts less and is lowered to %d", most.Replicas)
 	case least.rank > most.rank:
-		return least.Limit, least.Limit, conflict + fmt.Sprintf("maxReplicas counts less and is raised to %d", least.Replicas)
+		return least.Limit, most.moved("raised", least), conflict + fmt.Sprintf("maxReplicas counts less and is raised to %d", least.Replicas)
 	}
-	return least.Limit, least.Limit, conflict + fmt.Sprintf("both count the same, so maxReplicas is raised to %d", least.Replicas)
+	return least.Limit, most.moved("raised", least), conflict + fmt.Sprintf("both count the same, so maxReplicas is raised to %d", least.Replicas)
+}
+
+// moved is a limit that gives way to the other one, and says so.
+func (c claim) moved(which string, to claim) Limit {
+	return Limit{Replicas: to.Replicas, Source: fmt.Sprintf("%s, %s from %d by %s", c.origin(), which, c.Replicas, to.origin())}
 }
 
 // origin is the source, in words even for the configuration's own.

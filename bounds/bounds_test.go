@@ -142,35 +142,35 @@ func TestConflicts(t *testing.T) {
 	}{
 		{
 			name: "a schedule's minimum moves the configuration's maximum", schedules: []config.Schedule{byDay("days", 0, 20, -1)},
-			min: limit(20, "schedule days"), max: limit(20, "schedule days"),
+			min: limit(20, "schedule days"), max: limit(20, "the configuration, raised from 10 by schedule days"),
 			conflict: "minReplicas 20, by schedule days, is above maxReplicas 10, by the configuration: " +
 				"maxReplicas counts less and is raised to 20",
 		},
 		{
 			name: "a schedule's maximum moves the configuration's minimum", schedules: []config.Schedule{byDay("days", 0, -1, 0)},
-			min: limit(0, "schedule days"), max: limit(0, "schedule days"),
+			min: limit(0, "the configuration, lowered from 1 by schedule days"), max: limit(0, "schedule days"),
 			conflict: "minReplicas 1, by the configuration, is above maxReplicas 0, by schedule days: " +
 				"minReplicas counts less and is lowered to 0",
 		},
 		{
 			name: "the higher priority stays", schedules: []config.Schedule{byDay("a", 2, -1, 5), byDay("b", 1, 7, -1)},
-			min: limit(5, "schedule a"), max: limit(5, "schedule a"),
+			min: limit(5, "schedule b, lowered from 7 by schedule a"), max: limit(5, "schedule a"),
 			conflict: "minReplicas 7, by schedule b, is above maxReplicas 5, by schedule a: minReplicas counts less and is lowered to 5",
 		},
 		{
 			name: "among equals the maximum moves", schedules: []config.Schedule{byDay("a", 1, -1, 5), byDay("b", 1, 7, -1)},
-			min: limit(7, "schedule b"), max: limit(7, "schedule b"),
+			min: limit(7, "schedule b"), max: limit(7, "schedule a, raised from 5 by schedule b"),
 			conflict: "minReplicas 7, by schedule b, is above maxReplicas 5, by schedule a: both count the same, so maxReplicas is raised to 7",
 		},
 		{
 			name: "an override's maximum moves a schedule's minimum", schedules: []config.Schedule{byDay("days", 1<<31-1, 20, 30)},
 			override: &bounds.Override{MaxReplicas: new(int32(4))},
-			min:      limit(4, "override"), max: limit(4, "override"),
+			min:      limit(4, "schedule days, lowered from 20 by override"), max: limit(4, "override"),
 			conflict: "minReplicas 20, by schedule days, is above maxReplicas 4, by override: minReplicas counts less and is lowered to 4",
 		},
 		{
 			name: "an override against itself", override: &bounds.Override{MinReplicas: new(int32(5)), MaxReplicas: new(int32(4))},
-			min: limit(5, "override"), max: limit(5, "override"),
+			min: limit(5, "override"), max: limit(5, "override, raised from 4 by override"),
 			conflict: "minReplicas 5, by override, is above maxReplicas 4, by override: both count the same, so maxReplicas is raised to 5",
 		},
 		{

@@ -115,6 +115,13 @@ func hold(t *testing.T, r invention, c config.Autoscaler, limits *bounds.Limits,
 		t.Fatalf("%s: %+v", where, got)
 	}
 	for _, l := range []bounds.Limit{got.Min, got.Max} {
+		if _, contradicted, moved := strings.Cut(l.Source, ", "); moved {
+			// The one it gave way to is where it says; it is there itself.
+			if got.Conflict == "" || got.Min.Replicas != got.Max.Replicas || !strings.Contains(contradicted, " by ") {
+				t.Fatalf("%s: moved, though nothing contradicts it: %+v", where, got)
+			}
+			continue
+		}
 		if !slices.Contains(sources(c, o)[l.Source], l.Replicas) {
 			t.Fatalf("%s: no such limit: %+v", where, l)
 		}

@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 )
@@ -149,6 +150,33 @@ func (d *decoder) variable(key, text string, into reflect.Value) {
 	for i := warned; i < len(d.warnings); i++ {
 		d.warnings[i] += " (in the environment)"
 	}
+}
+
+// Stray tells of variables of the environment, in the form of os.Environ, that
+// look as if they configured something and do not, a line each: names with the
+// prefix that no key has, and keys that are only read with it.
+func Stray(environ []string) (warnings []string) {
+	fields := fieldsOf(reflect.TypeFor[Config]())
+	known := make([]string, len(fields))
+	for i, f := range fields {
+		known[i] = f.env
+	}
+	for _, variable := range environ {
+		name, _, _ := strings.Cut(variable, "=")
+		switch i := slices.IndexFunc(fields, func(f field) bool { return f.name == name }); {
+		case slices.Contains(known, name):
+		case i >= 0:
+			warnings = append(warnings, fmt.Sprintf("the environment variable %s is not read: if it is meant for the configuration, name it %s",
+				name, known[i]))
+		case strings.HasPrefix(name, "CPA_"):
+			warning := fmt.Sprintf("the environment variable %s is unknown, and not read", shorten(name))
+			if meant := nearest(name, known); meant != "" {
+				warning += "; did you mean " + meant + "?"
+			}
+			warnings = append(warnings, warning)
+		}
+	}
+	return warnings
 }
 
 // forget drops the faults of a key.

@@ -416,7 +416,33 @@ func TestLoadWarns(t *testing.T) {
 					"set state.store to configMap",
 			},
 		},
-		{name: "leaders that share a file", file: required + "leaderElection: {enabled: true}\nstate: {store: file, path: /shared/state}"},
+		{
+			name: "leaders that share a file", file: required + "leaderElection: {enabled: true}\nstate: {store: file, path: /shared/state}",
+			want: []string{
+				"state.store: a file cannot tell that another replica has written it, if they share it at all: with leaderElection use configMap",
+			},
+		},
+		{
+			name: "schedules that do not take turns",
+			file: required + `
+schedules:
+- {name: a, start: 30 7 * * mon-fri, end: 0 19 * * *, minReplicas: 3}
+- {name: b, start: 0 7-9 * * *, end: 0 19 * * *, minReplicas: 3}
+- {name: c, start: 0 0 * * 1-5, end: 0 0 * * 2-6, minReplicas: 3}
+- {name: d, start: 30 7 * * mon-fri, end: 0 19 * * mon-fri, minReplicas: 3}
+- {name: e, start: 0 22 * * *, end: 0 6 * * *, minReplicas: 3}
+- {name: f, start: 0 18 * * fri, end: 0 8 * * mon, minReplicas: 3}
+- {name: g, start: "@monthly", end: 0 0 8 * *, minReplicas: 3}
+- {name: h, start: "0 8,18 * * *", end: "0 12,22 * * *", minReplicas: 3}
+- {name: i, start: "0 0 29 2 *", end: "0 0 1 3 *", minReplicas: 3}
+`,
+			want: []string{
+				"schedules[0]: ends twice after one start, as on Fri 5 Jan 19:00 and Sat 6 Jan 19:00: it is in force until the last; give every end a start",
+				"schedules[1]: begins twice before it ends, as on Mon 1 Jan 07:00 and Mon 1 Jan 08:00: it is in force from the last only; give every start an end",
+				"schedules[2]: begins when it ends, as on Tue 2 Jan 00:00, and so does not begin then: let it end a minute later, or not at all",
+				"schedules[8]: ends twice after one start, as on Fri 1 Mar 00:00 and Sat 1 Mar 00:00: it is in force until the last; give every end a start",
+			},
+		},
 		{
 			name: "unknown keys in the new blocks",
 			file: required + "behavior: {scaleup: {stabilisationWindowSeconds: 5}}\nschedules: [" + atNight + "minReplicas: 2, cron: a}]\nstate: {stor: none}",
@@ -467,5 +493,21 @@ func TestTheLastOfRepeatedKeysCounts(t *testing.T) {
 				t.Errorf("got the interval %d and the error %v, want 5", loaded.Config.Interval, err)
 			}
 		})
+	}
+}
+
+func TestStrayVariables(t *testing.T) {
+	got := config.Stray([]string{
+		"PATH=/bin", "minReplicas=3", "CPA_dryRun=true", "CPA_maxOutputBytes=5", "CPA", "=x",
+		"dryRun=true", "CPA_dryrun=true", "CPA_minReplicas=2", "CPA_colour=red",
+	})
+	want := []string{
+		"the environment variable dryRun is not read: if it is meant for the configuration, name it CPA_dryRun",
+		"the environment variable CPA_dryrun is unknown, and not read; did you mean CPA_dryRun?",
+		"the environment variable CPA_minReplicas is unknown, and not read; did you mean minReplicas?",
+		"the environment variable CPA_colour is unknown, and not read",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error("warnings (-want +got):\n" + diff)
 	}
 }

@@ -3,14 +3,22 @@
 
 package config
 
+import "time"
+
 // warn tells of what is allowed but will surprise, in a valid and complete
 // configuration.
 func (c *Config) warn(d *decoder) {
 	c.warnStuckAtZero(d)
 	c.warnForgottenZero(d)
+	for i, s := range c.Schedules {
+		warnTurns(d, at("schedules", i), s)
+	}
 	if c.LeaderElection.Enabled && c.State.Store == StateNone {
 		d.warn("leaderElection", "a new leader does not know of the pause, hold or override, nor of the scale events, of the one before: "+
 			"set state.store to configMap")
+	}
+	if c.LeaderElection.Enabled && c.State.Store == StateFile {
+		d.warn("state.store", "a file cannot tell that another replica has written it, if they share it at all: with leaderElection use configMap")
 	}
 }
 
@@ -54,3 +62,51 @@ func (c *Config) warnForgottenZero(d *decoder) {
 }
 
 func isZero(replicas *int32) bool { return replicas != nil && *replicas == 0 }
+
+// aYear is one with a leap day, in which the turns of a schedule are looked at.
+var aYear = time.Date(2024, time.January, 1, 0, 0, 0, 0, time.UTC)
+
+// maxTurns bounds how many of them are.
+const maxTurns = 500
+
+// warnTurns tells of a schedule that begins or ends twice in a row. It is in
+// force whenever its next end comes before its next start, which is rarely what
+// was meant then.
+func warnTurns(d *decoder, key string, s Schedule) {
+	window, err := s.Parse()
+	if err != nil {
+		return
+	}
+	var last, starts bool
+	for at, turn := aYear, 0; turn < maxTurns; turn++ {
+		start, end := window.Start.Next(at), window.End.Next(at)
+		if start.IsZero() || end.IsZero() {
+			return
+		}
+		before := at
+		last, starts, at = starts, start.Before(end), earlier(start, end)
+		const day = "Mon 2 Jan 15:04"
+		if start.Equal(end) {
+			d.warn(key, "begins when it ends, as on %s, and so does not begin then: let it end a minute later, or not at all", at.Format(day))
+			return
+		}
+		if turn == 0 || last != starts {
+			continue
+		}
+		if starts {
+			d.warn(key, "begins twice before it ends, as on %s and %s: it is in force from the last only; give every start an end",
+				before.Format(day), at.Format(day))
+		} else {
+			d.warn(key, "ends twice after one start, as on %s and %s: it is in force until the last; give every end a start",
+				before.Format(day), at.Format(day))
+		}
+		return
+	}
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}

@@ -67,10 +67,10 @@ func (r Rules) decide(s Situation, d *Decision) {
 		d.to(0, ConstraintDisabled, fmt.Sprintf("the target is at 0 replicas and minReplicas is %d, which disables scaling", s.Bounds.BaseMin))
 	case pause != nil:
 		r.remember(s, d)
-		d.to(pause.count(s.Current), ConstraintPaused, pause.String())
+		d.set(pause.count(s.Current), ConstraintPaused, pause.String())
 	case hold != nil && s.Now.Before(hold.Until):
 		r.remember(s, d)
-		d.to(hold.Replicas, ConstraintHold, hold.String())
+		d.set(hold.Replicas, ConstraintHold, hold.String())
 		d.clamp(s.Bounds)
 	case r.behavior != nil && s.outside():
 		d.enter(s.Bounds)

@@ -75,7 +75,7 @@ type Decision struct {
 	// Reason is the evaluation's own, if it gave one.
 	Reason string `json:"reason,omitempty"`
 	// Constraints are what changed it, in order; those that did not are left
-	// out.
+	// out, but for a pause or a hold, which counts whatever was evaluated.
 	Constraints []Constraint `json:"constraints,omitempty"`
 	// Desired is the count that results.
 	Desired int32 `json:"desired"`
@@ -134,6 +134,13 @@ func (d *Decision) to(count int32, name ConstraintName, detail string) {
 	if count == d.Desired {
 		return
 	}
+	d.Constraints = append(d.Constraints, Constraint{Name: name, From: d.Desired, To: count, Detail: detail})
+	d.Desired = count
+}
+
+// set makes the desired count what an operator asked for, and says so even if
+// that changes nothing.
+func (d *Decision) set(count int32, name ConstraintName, detail string) {
 	d.Constraints = append(d.Constraints, Constraint{Name: name, From: d.Desired, To: count, Detail: detail})
 	d.Desired = count
 }

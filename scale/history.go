@@ -129,9 +129,7 @@ func (h *History) Restore(now time.Time, w Window) {
 	w = slices.Clone(w)
 	slices.SortStableFunc(w, older)
 	for _, r := range w {
-		if r.At.After(now) {
-			r.At = now
-		}
+		r.At = arrived(now, r.At)
 		h.record(r)
 	}
 }

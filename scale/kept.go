@@ -170,14 +170,22 @@ func (r Rules) Settle(k *Kept, live int32) (changed bool) {
 	return changed
 }
 
-// Arrive makes what was loaded fit for the clock of this process: what is from
-// the future, because the clock was set back since, counts from now.
+// Arrive makes what was loaded fit for the clock of this process: from now on
+// it ages as the process does, whatever becomes of the wall clock. What is from
+// the future, because that was set back since, counts from now.
 func (k *Kept) Arrive(now time.Time) {
+	k.Events = slices.Clone(k.Events)
+	for i := range k.Events {
+		k.Events[i].At = arrived(now, k.Events[i].At)
+	}
 	k.Events = recent(now, k.Events)
-	if p := k.Pending; p != nil && p.At.After(now) {
-		k.Pending = &Write{At: now, From: p.From, To: p.To}
+	if p := k.Pending; p != nil {
+		k.Pending = &Write{At: arrived(now, p.At), From: p.From, To: p.To}
 	}
 }
+
+// arrived is a loaded moment by the clock that now was read from.
+func arrived(now, at time.Time) time.Time { return now.Add(-max(0, now.Round(0).Sub(at))) }
 
 // Expire takes back the hold and the override that have ended. It says whether
 // there were any.
@@ -191,16 +199,12 @@ func (k *Kept) Expire(now time.Time) (changed bool) {
 	return changed
 }
 
-// recent are the events that policies may still ask for, oldest first and none
-// from the future, in a slice of their own: copies of a Kept share the old one.
+// recent are the events that policies may still ask for, oldest first, in a slice of their own: copies of a Kept share the old one.
 func recent(now time.Time, events []Event) []Event {
 	kept := make([]Event, 0, len(events))
 	for _, event := range events {
 		if event.Change == 0 || now.Sub(event.At) >= maxPeriod {
 			continue
-		}
-		if event.At.After(now) {
-			event.At = now
 		}
 		kept = append(kept, event)
 	}

@@ -82,8 +82,9 @@ func (c *configMap) save(ctx context.Context, content string) error {
 		return err
 	}
 	// Something came in between: perhaps, late, what was sent earlier; perhaps
-	// the client repeated a request that had arrived.
-	if err := c.look(ctx, c.unanswered, content); err != nil {
+	// the client repeated a request that had arrived; perhaps somebody changed
+	// a label, and not the record.
+	if err := c.look(ctx, c.unanswered, content, stored(c.seen)); err != nil {
 		return err
 	}
 	return c.send(ctx, content)

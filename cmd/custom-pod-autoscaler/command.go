@@ -101,6 +101,7 @@ func warn(cmd *cobra.Command, loaded config.Loaded) {
 // load reads the configuration file and the environment.
 func load(settings *viper.Viper) (config.Loaded, error) {
 	loaded, err := config.Load(settings.GetString("config"), os.LookupEnv)
+	loaded.Warnings = append(loaded.Warnings, config.Stray(os.Environ())...)
 	if err != nil {
 		return loaded, refusal{err}
 	}

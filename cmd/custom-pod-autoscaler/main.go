@@ -19,7 +19,8 @@ import (
 var version = "dev"
 
 // lastResort is how long after a signal the process ends in any case. A stop
-// takes 1.6 s at most when nothing hangs.
+// takes 2.6 s at most: the grace of the hooks, and half a second each to hand over
+// the state and to release the lease.
 const lastResort = 3 * time.Second
 
 // What the exit status says.
