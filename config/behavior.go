@@ -95,7 +95,7 @@ func (v *validator) scalingRules(key string, rules *autoscalingv2.HPAScalingRule
 			autoscalingv2.MaxChangePolicySelect, autoscalingv2.MinChangePolicySelect, autoscalingv2.DisabledPolicySelect)
 	}
 	if tolerance := rules.Tolerance; tolerance != nil && tolerance.Sign() < 0 {
-		v.fault(under(key, "tolerance"), "must be at least 0, got %s", tolerance)
+		v.fault(under(key, "tolerance"), "must be at least 0, such as 0.1 for a tenth, got %g", tolerance.AsApproximateFloat64())
 	}
 	v.policies(under(key, "policies"), rules.Policies)
 }

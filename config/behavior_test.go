@@ -151,8 +151,8 @@ func TestValidateBehavior(t *testing.T) {
 		"tolerances below 0": {
 			file: "behavior: {scaleUp: {tolerance: -0.1}, scaleDown: {tolerance: -1m}}",
 			want: []string{
-				"behavior.scaleDown.tolerance: must be at least 0, got -1m",
-				"behavior.scaleUp.tolerance: must be at least 0, got -100m",
+				"behavior.scaleDown.tolerance: must be at least 0, such as 0.1 for a tenth, got -0.001",
+				"behavior.scaleUp.tolerance: must be at least 0, such as 0.1 for a tenth, got -0.1",
 			},
 		},
 		"no policies": {

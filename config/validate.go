@@ -182,7 +182,11 @@ func (v *validator) replicas(least, most int32) {
 }
 
 func (v *validator) fallback(key string, f Fallback, least, most int32) {
-	v.atLeast(under(key, "failureThreshold"), int64(f.FailureThreshold), 1)
+	if f.FailureThreshold == 0 {
+		v.fault(under(key, "failureThreshold"), "is required: how many runs in a row must fail, such as 3")
+	} else {
+		v.atLeast(under(key, "failureThreshold"), int64(f.FailureThreshold), 1)
+	}
 	oneOf(v, under(key, "behavior"), f.Behavior, FallbackStatic, FallbackCurrent, FallbackCurrentIfHigher, FallbackCurrentIfLower)
 	boundsAreFaulty := slices.ContainsFunc(v.faults, func(f Fault) bool { return f.Key == "minReplicas" || f.Key == "maxReplicas" })
 	switch {

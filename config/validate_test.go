@@ -125,7 +125,7 @@ func TestValidateFallback(t *testing.T) {
 		"nothing given": {
 			want: []string{
 				`fallback.behavior: is required: "static", "currentReplicas", "currentReplicasIfHigher" or "currentReplicasIfLower"`,
-				"fallback.failureThreshold: must be at least 1, got 0",
+				"fallback.failureThreshold: is required: how many runs in a row must fail, such as 3",
 				"fallback.replicas: is required: the count to fall back to, from minReplicas to maxReplicas",
 			},
 		},

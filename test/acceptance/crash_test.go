@@ -40,7 +40,8 @@ func TestKilledAtAnyMoment(t *testing.T) {
 		// limited: the policy holds across restarts.
 		limited bool
 	}{
-		{store: "file", kills: 150, limited: true},
+		{store: "file", kills: 100, limited: true},
+		{store: "configMap", kills: 50, limited: true},
 		{store: "none", kills: 50},
 	} {
 		t.Run(test.store, func(t *testing.T) {
