@@ -160,8 +160,11 @@ func (a *Autoscaler) write(ctx context.Context, j *journey, intended int) (err e
 		if refused && live == decision.Current {
 			return err
 		}
-		a.log.Info("Something changed before the replica count was written: deciding again",
-			"before", decision.Current, "now", live, "cause", err)
+		message := "The replica count changed before it was written: deciding again"
+		if !refused {
+			message = "An operator stepped in before the replica count was written: deciding again"
+		}
+		a.log.Info(message, "before", decision.Current, "now", live) //nolint:sloglint // one of two
 		*decision, intended = a.decide(j, live, a.history)
 	}
 	return fmt.Errorf("something else changed each of the %d times the replica count was to be written: %w", maxWrites, err)
