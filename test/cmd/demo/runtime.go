@@ -148,7 +148,9 @@ func (w *workshop) start(p *place, environment []string) (*runtime, error) {
 	r := &runtime{lines: make(chan line, 100)}
 	r.command = w.command(w.program(), "--config", "config.yaml", "--kubeconfig", p.kubeconfig)
 	r.command.Dir = w.directory
-	r.command.Env = append(os.Environ(), "namespace="+p.namespace, fmt.Sprintf("millicoresPerPod=%d", millicoresPerPod))
+	// Its control socket goes with the workshop, also when it is killed.
+	r.command.Env = append(os.Environ(), "TMPDIR="+w.directory,
+		"namespace="+p.namespace, fmt.Sprintf("millicoresPerPod=%d", millicoresPerPod))
 	r.command.Env = append(r.command.Env, environment...)
 	log, err := r.command.StderrPipe()
 	if err == nil {
