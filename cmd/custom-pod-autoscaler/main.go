@@ -31,7 +31,7 @@ const (
 
 func main() {
 	// A second signal changes nothing: the first one ends the process within
-	// 2 s, and its hooks with it.
+	// lastResort, and its hooks with it.
 	ctx, _ := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	// Whatever may hang, such as a log that nobody reads, the process ends.
 	context.AfterFunc(ctx, func() { time.AfterFunc(lastResort, func() { os.Exit(0) }) })
