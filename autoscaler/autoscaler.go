@@ -192,7 +192,7 @@ func (a *Autoscaler) read(ctx context.Context, j *journey) (err error) {
 	if err != nil {
 		return err
 	}
-	j.record.Target.UID, j.record.Current = j.snapshot.Target.GetUID(), j.snapshot.Scale.Replicas
+	j.record.Target.UID, j.record.Current = j.snapshot.Target.UID, j.snapshot.Scale.Replicas
 	return nil
 }
 

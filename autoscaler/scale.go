@@ -101,13 +101,12 @@ func (a *Autoscaler) scale(ctx context.Context, j *journey) *Failure {
 	}
 
 	info := scale.Info{
-		Resource:       j.snapshot.Target,
 		ScaleTargetRef: a.config.ScaleTargetRef,
 		Namespace:      a.config.Namespace,
 		MinReplicas:    j.record.Bounds.Min.Replicas,
 		MaxReplicas:    j.record.Bounds.Max.Replicas,
 	}
-	if err := scale.Tell(ctx, j.run, execute.StagePreScale, info, decision); err != nil {
+	if err := scale.Tell(ctx, j.run, execute.StagePreScale, j.snapshot.Target, info, decision); err != nil {
 		return failure(execute.StagePreScale, err)
 	}
 	if err := a.write(ctx, j, intended); err != nil {
@@ -116,7 +115,7 @@ func (a *Autoscaler) scale(ctx context.Context, j *journey) *Failure {
 	if decision.Disabled {
 		return nil
 	}
-	if err := scale.Tell(ctx, j.run, execute.StagePostScale, info, decision); err != nil {
+	if err := scale.Tell(ctx, j.run, execute.StagePostScale, j.snapshot.Target, info, decision); err != nil {
 		return failure(execute.StagePostScale, err)
 	}
 	return nil

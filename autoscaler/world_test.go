@@ -60,7 +60,17 @@ func newWorld(replicas int32, pods ...string) *world {
 func (w *world) Read(context.Context) (resource.Snapshot, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return resource.Snapshot{Target: w.target, Scale: resource.Scale{Replicas: w.replicas, Selector: "app=web"}, Pods: w.pods}, w.fault
+	target, err := resource.NewObject(w.target)
+	if err != nil {
+		return resource.Snapshot{}, err
+	}
+	pods := make([]*resource.Pod, len(w.pods))
+	for i := range w.pods {
+		if pods[i], err = resource.NewPod(&w.pods[i]); err != nil {
+			return resource.Snapshot{}, err
+		}
+	}
+	return resource.Snapshot{Target: target, Scale: resource.Scale{Replicas: w.replicas, Selector: "app=web"}, Pods: pods}, w.fault
 }
 
 func (w *world) Scale(context.Context) (resource.Scale, error) {

@@ -28,12 +28,11 @@ type Evaluation struct {
 	Active *bool `json:"active,omitempty"`
 }
 
-// Info is the payload of the stages preEvaluate, evaluate and postEvaluate.
+// Info is the payload of the stages preEvaluate, evaluate and postEvaluate,
+// beside the resource: the whole target.
 type Info struct {
 	// Metrics are those gathered, null when the target has no pods.
 	Metrics []metric.ResourceMetric `json:"metrics"`
-	// Resource is the whole target.
-	Resource any `json:"resource"`
 	// Evaluation is the hook's answer; only postEvaluate gets it.
 	Evaluation *Evaluation `json:"evaluation,omitempty"`
 	// RunType says who asked for the run.
@@ -44,11 +43,12 @@ type Info struct {
 // that fails, or an answer that is no evaluation, ends it; the error is an
 // *execute.Error.
 func Evaluate(ctx context.Context, run *execute.Run, snapshot resource.Snapshot, metrics []metric.ResourceMetric) (Evaluation, error) {
-	info := Info{Metrics: metrics, Resource: snapshot.Target, RunType: run.Type}
-	if _, err := run.Ask(ctx, execute.StagePreEvaluate, "", info); err != nil {
+	info := Info{Metrics: metrics, RunType: run.Type}
+	question := execute.Question{Resource: snapshot.Target.JSON, Rest: info}
+	if _, err := run.Ask(ctx, execute.StagePreEvaluate, question); err != nil {
 		return Evaluation{}, err
 	}
-	output, err := run.Ask(ctx, execute.StageEvaluate, "", info)
+	output, err := run.Ask(ctx, execute.StageEvaluate, question)
 	if err != nil {
 		return Evaluation{}, err
 	}
@@ -58,7 +58,8 @@ func Evaluate(ctx context.Context, run *execute.Run, snapshot resource.Snapshot,
 	}
 	// Hooks are told the count alone, as ever.
 	info.Evaluation = &Evaluation{TargetReplicas: evaluation.TargetReplicas}
-	if _, err := run.Ask(ctx, execute.StagePostEvaluate, "", info); err != nil {
+	question.Rest = info
+	if _, err := run.Ask(ctx, execute.StagePostEvaluate, question); err != nil {
 		return Evaluation{}, err
 	}
 	return evaluation, nil

@@ -62,53 +62,102 @@ type Run struct {
 
 	hooks Hooks
 
-	mu        sync.Mutex
-	output    int
-	durations map[Stage]time.Duration
+	mu     sync.Mutex
+	output int
+	clocks map[Stage]*clock
 }
 
 // NewRun begins a run.
 func NewRun(runType RunType, hooks Hooks) *Run {
-	return &Run{Type: runType, hooks: hooks, durations: map[Stage]time.Duration{}}
+	return &Run{Type: runType, hooks: hooks, clocks: map[Stage]*clock{}}
 }
 
 // Has says whether the stage has a hook.
 func (r *Run) Has(stage Stage) bool { return r.hooks[stage] != nil }
 
-// Ask hands the stage's hook the payload as JSON and returns what it printed.
-// The subject names the pod the question is about, else it is empty. Without a
-// hook it returns nothing. Its error is an *Error.
-func (r *Run) Ask(ctx context.Context, stage Stage, subject string, payload any) ([]byte, error) {
+// Question is what a hook is asked. Its payload is a JSON object with the key
+// `resource` and the keys of Rest.
+type Question struct {
+	// Subject names the pod that the question is about; else it is empty.
+	Subject string
+	// Resource is the target or the pod, encoded. It goes into the payload as
+	// it is: encoding a pod anew for every question would cost more than
+	// asking it.
+	Resource json.RawMessage
+	// Rest is an object, which is encoded, or a json.RawMessage that holds one.
+	Rest any
+}
+
+// payload is the question as JSON.
+func (q Question) payload() ([]byte, error) {
+	rest, encoded := q.Rest.(json.RawMessage)
+	if !encoded {
+		var err error
+		if rest, err = json.Marshal(q.Rest); err != nil {
+			return nil, err
+		}
+	}
+	payload := make([]byte, 0, len(`{"resource":,`)+len(q.Resource)+len(rest))
+	payload = append(append(payload, `{"resource":`...), q.Resource...)
+	if string(rest) != "{}" {
+		payload = append(payload, ',')
+	}
+	return append(payload, rest[1:]...), nil
+}
+
+// Ask puts the question to the stage's hook and returns what it printed.
+// Without a hook it returns nothing. Its error is an *Error.
+func (r *Run) Ask(ctx context.Context, stage Stage, question Question) ([]byte, error) {
 	hook := r.hooks[stage]
 	if hook == nil {
 		return nil, nil
 	}
 	defer r.Time(stage)()
-	encoded, err := json.Marshal(payload)
+	call := Call{Stage: stage, Subject: question.Subject}
+	payload, err := question.payload()
 	if err != nil {
-		return nil, &Error{Kind: KindStart, Stage: stage, Subject: subject, Message: "encoding the payload: " + err.Error(), Err: err}
+		return nil, call.fault(KindStart, err, "encoding the payload: %v", err)
 	}
-	result, err := hook.Execute(ctx, Call{Stage: stage, Subject: subject, Payload: encoded})
+	call.Payload = payload
+	result, err := hook.Execute(ctx, call)
 	if err != nil {
 		return nil, err
 	}
 	if total := r.count(len(result.Output)); total > maxRunOutput {
-		return nil, &Error{
-			Kind: KindOutput, Stage: stage, Subject: subject,
-			Message: fmt.Sprintf("the hooks of this run have printed more than %d MiB together", maxRunOutput>>20),
-		}
+		return nil, call.fault(KindOutput, nil, "the hooks of this run have printed more than %d MiB together", maxRunOutput>>20)
 	}
 	return result.Output, nil
 }
 
+// clock is how long a stage has taken.
+type clock struct {
+	took time.Duration
+	// running counts what is being timed, since then.
+	running int
+	since   time.Time
+}
+
 // Time starts timing a stage and returns the function that ends it. A stage
-// that is timed twice adds up.
+// that is timed again adds up; where two times overlap they count once.
 func (r *Run) Time(stage Stage) (end func()) {
-	start := time.Now()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c := r.clocks[stage]
+	if c == nil {
+		c = &clock{}
+		r.clocks[stage] = c
+	}
+	if c.running == 0 {
+		c.since = time.Now()
+	}
+	c.running++
 	return func() {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		r.durations[stage] += time.Since(start)
+		c.running--
+		if c.running == 0 {
+			c.took += time.Since(c.since)
+		}
 	}
 }
 
@@ -116,7 +165,11 @@ func (r *Run) Time(stage Stage) (end func()) {
 func (r *Run) Durations() map[Stage]time.Duration {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.durations
+	durations := make(map[Stage]time.Duration, len(r.clocks))
+	for stage, c := range r.clocks {
+		durations[stage] = c.took
+	}
+	return durations
 }
 
 func (r *Run) count(printed int) (total int) {

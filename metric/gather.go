@@ -17,8 +17,9 @@ import (
 // first hook that fails ends it; the error is its *execute.Error.
 func Gather(ctx context.Context, run *execute.Run, mode config.RunMode, snapshot resource.Snapshot, kubernetes []KubernetesMetric,
 ) ([]ResourceMetric, error) {
-	info := Info{Resource: snapshot.Target, RunType: run.Type, KubernetesMetrics: kubernetes}
-	if _, err := run.Ask(ctx, execute.StagePreMetric, "", info); err != nil {
+	info := Info{RunType: run.Type, KubernetesMetrics: kubernetes}
+	question := execute.Question{Resource: snapshot.Target.JSON, Rest: info}
+	if _, err := run.Ask(ctx, execute.StagePreMetric, question); err != nil {
 		return nil, err
 	}
 	metrics, err := ask(ctx, run, mode, snapshot, info)
@@ -26,7 +27,8 @@ func Gather(ctx context.Context, run *execute.Run, mode config.RunMode, snapshot
 		return nil, err
 	}
 	info.Metrics = metrics
-	if _, err := run.Ask(ctx, execute.StagePostMetric, "", info); err != nil {
+	question.Rest = info
+	if _, err := run.Ask(ctx, execute.StagePostMetric, question); err != nil {
 		return nil, err
 	}
 	return metrics, nil
@@ -35,17 +37,15 @@ func Gather(ctx context.Context, run *execute.Run, mode config.RunMode, snapshot
 // ask runs the metric hook for each pod, or once for the target.
 func ask(ctx context.Context, run *execute.Run, mode config.RunMode, snapshot resource.Snapshot, info Info) ([]ResourceMetric, error) {
 	if mode == config.PerResource {
-		value, err := run.Ask(ctx, execute.StageMetric, "", info)
+		value, err := run.Ask(ctx, execute.StageMetric, execute.Question{Resource: snapshot.Target.JSON, Rest: info})
 		if err != nil {
 			return nil, err
 		}
-		return []ResourceMetric{{Resource: snapshot.Target.GetName(), Value: string(value)}}, nil
+		return []ResourceMetric{{Resource: snapshot.Target.Name, Value: string(value)}}, nil
 	}
 	var metrics []ResourceMetric
-	for i := range snapshot.Pods {
-		pod := &snapshot.Pods[i]
-		info.Resource = pod
-		value, err := run.Ask(ctx, execute.StageMetric, pod.Name, info)
+	for _, pod := range snapshot.Pods {
+		value, err := run.Ask(ctx, execute.StageMetric, execute.Question{Subject: pod.Name, Resource: pod.JSON, Rest: info})
 		if err != nil {
 			return nil, err
 		}

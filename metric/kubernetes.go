@@ -159,14 +159,14 @@ type gathering struct {
 	now      time.Time
 	snapshot resource.Snapshot
 	// pods and usage are asked for by the first spec that needs them.
-	pods  func() ([]corev1.Pod, error)
+	pods  func() ([]*resource.Pod, error)
 	usage func() ([]podmetrics.PodMetrics, error)
 }
 
 func (k *Kubernetes) gathering(ctx context.Context, now time.Time, snapshot resource.Snapshot) *gathering {
 	return &gathering{
 		Kubernetes: k, now: now, snapshot: snapshot,
-		pods: sync.OnceValues(func() ([]corev1.Pod, error) {
+		pods: sync.OnceValues(func() ([]*resource.Pod, error) {
 			if snapshot.Pods != nil {
 				return snapshot.Pods, nil
 			}
@@ -278,7 +278,7 @@ func (g *gathering) single(value int64, timestamp metav1.Time, target autoscalin
 }
 
 // somePods are the target's pods, of which there must be some.
-func (g *gathering) somePods() ([]corev1.Pod, error) {
+func (g *gathering) somePods() ([]*resource.Pod, error) {
 	pods, err := g.pods()
 	if err == nil && len(pods) == 0 {
 		return nil, errors.New("the target has no pods to measure")

@@ -9,6 +9,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	podmetrics "k8s.io/metrics/pkg/apis/metrics/v1beta1"
+
+	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/resource"
 )
 
 // defaultWindow is taken for custom metrics that name none.
@@ -19,15 +21,14 @@ const defaultWindow = time.Minute
 // that do not count. Pods that are going or have failed count nowhere: an
 // evaluation reckons ignored pods as using nothing, and an evicted pod, which
 // may stay for days, would then hold up scaling.
-func (g *gathering) group(pods []corev1.Pod, values map[string]PodValue, of corev1.ResourceName) PodValues {
+func (g *gathering) group(pods []*resource.Pod, values map[string]PodValue, of corev1.ResourceName) PodValues {
 	m := PodValues{Values: values, IgnoredPods: PodSet{}, MissingPods: PodSet{}, TotalPods: len(pods)}
-	for i := range pods {
-		pod := &pods[i]
+	for _, pod := range pods {
 		value, measured := values[pod.Name]
 		switch {
-		case pod.DeletionTimestamp != nil || pod.Status.Phase == corev1.PodFailed:
+		case pod.Going || pod.Phase == corev1.PodFailed:
 			delete(values, pod.Name)
-		case pod.Status.Phase == corev1.PodPending:
+		case pod.Phase == corev1.PodPending:
 			m.IgnoredPods[pod.Name] = struct{}{}
 			delete(values, pod.Name)
 		case !measured:
@@ -44,34 +45,22 @@ func (g *gathering) group(pods []corev1.Pod, values map[string]PodValue, of core
 
 // starting says whether a pod's use of the cpu is that of its start rather than
 // of its work.
-func (g *gathering) starting(pod *corev1.Pod, value PodValue) bool {
-	ready := readyCondition(pod)
-	if ready == nil || pod.Status.StartTime == nil {
+func (g *gathering) starting(pod *resource.Pod, value PodValue) bool {
+	if pod.Ready == nil || pod.Started.IsZero() {
 		return true
 	}
-	start, changed := pod.Status.StartTime.Time, ready.LastTransitionTime.Time
-	unready := ready.Status == corev1.ConditionFalse
-	if start.Add(g.options.CPUInitializationPeriod).After(g.now) {
-		return unready || value.Timestamp.Before(changed.Add(value.Window))
+	unready := pod.Ready.Status == corev1.ConditionFalse
+	if pod.Started.Add(g.options.CPUInitializationPeriod).After(g.now) {
+		return unready || value.Timestamp.Before(pod.Ready.Since.Add(value.Window))
 	}
 	// Later on, a pod that is not ready counts unless it never was.
-	return unready && start.Add(g.options.InitialReadinessDelay).After(changed)
+	return unready && pod.Started.Add(g.options.InitialReadinessDelay).After(pod.Ready.Since)
 }
 
-func readyCondition(pod *corev1.Pod) *corev1.PodCondition {
-	for i := range pod.Status.Conditions {
-		if pod.Status.Conditions[i].Type == corev1.PodReady {
-			return &pod.Status.Conditions[i]
-		}
-	}
-	return nil
-}
-
-func countReady(pods []corev1.Pod) int64 {
+func countReady(pods []*resource.Pod) int64 {
 	var count int64
-	for i := range pods {
-		ready := readyCondition(&pods[i])
-		if pods[i].Status.Phase == corev1.PodRunning && ready != nil && ready.Status == corev1.ConditionTrue {
+	for _, pod := range pods {
+		if pod.Phase == corev1.PodRunning && pod.Ready != nil && pod.Ready.Status == corev1.ConditionTrue {
 			count++
 		}
 	}
@@ -122,31 +111,29 @@ func totalUsage(containers []podmetrics.ContainerMetrics, of corev1.ResourceName
 
 // requests is what each pod, or its one named container, requests of a
 // resource.
-func requests(pods []corev1.Pod, of corev1.ResourceName, container string) (map[string]int64, error) {
+func requests(pods []*resource.Pod, of corev1.ResourceName, container string) (map[string]int64, error) {
 	all := make(map[string]int64, len(pods))
-	for i := range pods {
-		request, err := podRequest(&pods[i], of, container)
+	for _, pod := range pods {
+		request, err := podRequest(pod, of, container)
 		if err != nil {
 			return nil, err
 		}
-		all[pods[i].Name] = request
+		all[pod.Name] = request
 	}
 	return all, nil
 }
 
-func podRequest(pod *corev1.Pod, of corev1.ResourceName, container string) (int64, error) {
-	if whole := pod.Spec.Resources; whole != nil && container == "" {
-		if request, ok := whole.Requests[of]; ok {
-			return request.MilliValue(), nil
-		}
+func podRequest(pod *resource.Pod, of corev1.ResourceName, container string) (int64, error) {
+	if request, ok := pod.Requests[of]; ok && container == "" {
+		return request.MilliValue(), nil
 	}
 	var total int64
 	found := false
-	for _, c := range longRunning(pod) {
+	for _, c := range pod.Containers {
 		if container != "" && container != c.Name {
 			continue
 		}
-		request, ok := c.Resources.Requests[of]
+		request, ok := c.Requests[of]
 		if !ok {
 			return 0, fmt.Errorf("the container %q of the pod %q requests no %s, which Utilization is a share of: "+
 				"set the request in the pod template, or use AverageValue", c.Name, pod.Name, of)
@@ -158,18 +145,6 @@ func podRequest(pod *corev1.Pod, of corev1.ResourceName, container string) (int6
 		return 0, fmt.Errorf("the pod %q has no container %q: check the container's name", pod.Name, container)
 	}
 	return total, nil
-}
-
-// longRunning are the containers that run as long as the pod does: the sidecars
-// among its init containers too, since its usage includes theirs.
-func longRunning(pod *corev1.Pod) []corev1.Container {
-	var containers []corev1.Container
-	for _, c := range pod.Spec.InitContainers {
-		if c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways {
-			containers = append(containers, c)
-		}
-	}
-	return append(containers, pod.Spec.Containers...)
 }
 
 func customValues(metrics []customMetric) map[string]PodValue {

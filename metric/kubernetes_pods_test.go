@@ -15,6 +15,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	externalmetrics "k8s.io/metrics/pkg/apis/external_metrics/v1beta1"
 	podmetrics "k8s.io/metrics/pkg/apis/metrics/v1beta1"
+
+	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/resource"
 )
 
 // A pod of these tests starts at 0 s and is looked at 100 s later, unless a
@@ -27,7 +29,7 @@ func TestPodsAreGroupedAsTheHorizontalPodAutoscalerDoes(t *testing.T) {
 	for _, test := range []struct {
 		name string
 		of   corev1.ResourceName
-		pod  corev1.Pod
+		pod  *resource.Pod
 		// sample is when the pod's value was taken, with a window of 30 s; zero
 		// is never.
 		sample time.Time
@@ -90,7 +92,7 @@ func TestPodsAreGroupedAsTheHorizontalPodAutoscalerDoes(t *testing.T) {
 				values["p"] = PodValue{Timestamp: test.sample, Window: 30 * time.Second, Value: 1}
 			}
 
-			got := g.group([]corev1.Pod{test.pod}, values, test.of)
+			got := g.group([]*resource.Pod{test.pod}, values, test.of)
 
 			want := PodValues{
 				Values:      map[string]PodValue{"other": {Value: 1}},
@@ -113,7 +115,7 @@ func TestPodsAreGroupedAsTheHorizontalPodAutoscalerDoes(t *testing.T) {
 }
 
 func TestReadyPodsAreRunningAndReady(t *testing.T) {
-	pods := []corev1.Pod{
+	pods := []*resource.Pod{
 		pod("ready", running),
 		pod("not ready", running, ready(corev1.ConditionFalse, start)),
 		pod("no condition", in(corev1.PodRunning)),
@@ -200,7 +202,7 @@ func TestRequests(t *testing.T) {
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			got, err := requests([]corev1.Pod{{ObjectMeta: metav1.ObjectMeta{Name: "p"}, Spec: test.spec}}, "cpu", test.container)
+			got, err := requests([]*resource.Pod{pod("p", func(p *corev1.Pod) { p.Spec = test.spec })}, "cpu", test.container)
 			if test.wantErr != "" {
 				if err == nil || !strings.Contains(err.Error(), test.wantErr) {
 					t.Errorf("got the error %v, want %q in it", err, test.wantErr)
@@ -239,12 +241,16 @@ func TestSeriesAddUp(t *testing.T) {
 }
 
 // pod makes a pod with the properties, applied in order.
-func pod(name string, properties ...func(*corev1.Pod)) corev1.Pod {
+func pod(name string, properties ...func(*corev1.Pod)) *resource.Pod {
 	p := corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: name}}
 	for _, apply := range properties {
 		apply(&p)
 	}
-	return p
+	made, err := resource.NewPod(&p)
+	if err != nil {
+		panic(err)
+	}
+	return made
 }
 
 // running is a pod that is Running since start and Ready since then.

@@ -21,7 +21,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/yaml"
 
@@ -189,7 +188,7 @@ func TestKubernetesTakesTheSnapshotsPods(t *testing.T) {
 	specs := parseSpecs(t, `{type: Resource, resource: {name: memory, target: {type: AverageValue}}}`)
 	api := serve(t, nil)
 	snapshot := web
-	snapshot.Pods = []corev1.Pod{pod("web-r2", running)}
+	snapshot.Pods = []*resource.Pod{pod("web-r2", running)}
 
 	got, err := api.kubernetes(t, specs).Gather(t.Context(), now, snapshot)
 	if err != nil {

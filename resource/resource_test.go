@@ -132,7 +132,7 @@ func TestTarget(t *testing.T) {
 	}
 
 	snapshot, err := NewReader(target("Gadget", "web"), false).Read(t.Context())
-	if err != nil || snapshot.Target.GetName() != "web" || snapshot.Scale.Replicas != 3 || snapshot.Pods != nil {
+	if err != nil || snapshot.Target.Name != "web" || snapshot.Scale.Replicas != 3 || snapshot.Pods != nil {
 		t.Errorf("snapshot %+v, %v", snapshot, err)
 	}
 	// A target that is not found may be of a kind that was replaced.

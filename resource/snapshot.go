@@ -12,18 +12,17 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
 
 // Snapshot is what a run knows of its target: read once, at its start.
 type Snapshot struct {
-	// Target is the whole object, as the API server gave it.
-	Target *unstructured.Unstructured
+	// Target is the whole object.
+	Target *Object
 	// Scale is its scale subresource.
 	Scale Scale
 	// Pods are those the scale's selector matches, by name, in whatever phase
 	// they are. Nil when they were not asked for, empty when there are none.
-	Pods []corev1.Pod
+	Pods []*Pod
 }
 
 // Reader takes snapshots of one target. It is safe for concurrent use.
@@ -61,7 +60,7 @@ func (r *Reader) Scale(ctx context.Context) (Scale, error) { return r.target.Sca
 // Pods lists the target's pods, by name; none is an empty slice, never nil. An
 // empty selector would match every pod of the namespace, so it is an error
 // instead.
-func (r *Reader) Pods(ctx context.Context, selector string) ([]corev1.Pod, error) {
+func (r *Reader) Pods(ctx context.Context, selector string) ([]*Pod, error) {
 	if selector == "" {
 		return nil, errors.New("listing the target's pods: its scale has an empty selector (status.selector), so its pods cannot be told " +
 			"from the others of the namespace; have the target's controller publish one, or do without the pods (run mode per-resource, " +
@@ -76,8 +75,11 @@ func (r *Reader) Pods(ctx context.Context, selector string) ([]corev1.Pod, error
 	if err != nil {
 		return nil, fmt.Errorf("listing the target's pods: %w", err)
 	}
-	if list.Items == nil {
-		return []corev1.Pod{}, nil
+	pods := make([]*Pod, len(list.Items))
+	for i := range list.Items {
+		if pods[i], err = NewPod(&list.Items[i]); err != nil {
+			return nil, err
+		}
 	}
-	return list.Items, nil
+	return pods, nil
 }

@@ -66,12 +66,12 @@ func (t *Target) PatchScale(ctx context.Context, patch []byte) error {
 }
 
 // object reads the whole object.
-func (t *Target) object(ctx context.Context) (*unstructured.Unstructured, error) {
+func (t *Target) object(ctx context.Context) (*Object, error) {
 	object, err := t.get(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("getting the target in the namespace %s: %w", t.namespace, err)
 	}
-	return object, nil
+	return NewObject(object)
 }
 
 func (t *Target) get(ctx context.Context, subresources ...string) (*unstructured.Unstructured, error) {

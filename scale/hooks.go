@@ -10,14 +10,14 @@ import (
 
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/evaluate"
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/execute"
+	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/resource"
 )
 
-// Info is the payload of the stages preScale and postScale.
+// Info is the payload of the stages preScale and postScale, beside the resource:
+// the whole target, as it was at the start of the run.
 type Info struct {
 	// Evaluation holds the count that is desired, after every constraint.
 	Evaluation evaluate.Evaluation `json:"evaluation"`
-	// Resource is the whole target, as it was at the start of the run.
-	Resource any `json:"resource"`
 	// ScaleTargetRef and Namespace say where it is.
 	ScaleTargetRef autoscalingv2.CrossVersionObjectReference `json:"scaleTargetRef"`
 	Namespace      string                                    `json:"namespace"`
@@ -31,15 +31,15 @@ type Info struct {
 	RunType execute.RunType `json:"runType"`
 }
 
-// Tell runs a scale hook, preScale or postScale, for a decision. Info gives
-// what does not depend on the decision.
-func Tell(ctx context.Context, run *execute.Run, stage execute.Stage, info Info, decision Decision) error {
+// Tell runs a scale hook, preScale or postScale, for a decision about the
+// target. Info gives what does not depend on the decision.
+func Tell(ctx context.Context, run *execute.Run, stage execute.Stage, target *resource.Object, info Info, decision Decision) error {
 	info.Evaluation.TargetReplicas = decision.Desired
 	info.TargetReplicas = decision.Desired
 	if decision.Evaluated != nil {
 		info.TargetReplicas = *decision.Evaluated
 	}
 	info.RunType = run.Type
-	_, err := run.Ask(ctx, stage, "", info)
+	_, err := run.Ask(ctx, stage, execute.Question{Resource: target.JSON, Rest: info})
 	return err
 }
