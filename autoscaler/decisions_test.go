@@ -262,8 +262,6 @@ func TestAHoldAndAnOverrideEndAtTheirSecond(t *testing.T) {
 		m, w, c := mind{wanted: "5"}, newWorld(2), testConfig()
 		c.Interval = 3_600_000
 		a := w.start(c, m.hooks())
-		loop(t, a)
-		wait(time.Second)
 		began := time.Now()
 		if err := a.Hold(t.Context(), &scale.Hold{Replicas: 30, Until: began.Add(90 * time.Second)}); err != nil {
 			t.Fatal(err)
@@ -271,6 +269,7 @@ func TestAHoldAndAnOverrideEndAtTheirSecond(t *testing.T) {
 		if err := a.Override(t.Context(), &bounds.Override{MaxReplicas: new(int32(20)), ExpiresAt: began.Add(30 * time.Second)}); err != nil {
 			t.Fatal(err)
 		}
+		loop(t, a) // not before: a run between the two would write as well
 		wait(10 * time.Minute)
 		var got []string
 		for _, r := range w.seen() {
