@@ -89,6 +89,18 @@ type Autoscaler struct {
 	// once for the target (`per-resource`).
 	RunMode RunMode `json:"runMode"`
 
+	// In the run mode `per-pod`, how many pods `metric` is asked about at once,
+	// up to 1024. 0 takes a number by the type of the method: as many as the
+	// process may use CPUs (GOMAXPROCS) for `shell`, 64 for `http`, and for
+	// `worker` as many as its processes answer at once, which is also the most
+	// that counts there.
+	GatherConcurrency int `json:"gatherConcurrency" env:"CPA_gatherConcurrency"`
+
+	// What becomes of a run, in the run mode `per-pod`, when `metric` fails for
+	// a pod: `fail` ends it as failed, `skip` leaves the pod out of the metrics
+	// and warns. When it fails for every pod the run fails in any case.
+	OnPodFailure PodFailure `json:"onPodFailure" env:"CPA_onPodFailure"`
+
 	// The fewest replicas to scale to. 0 allows scaling to and from zero; with
 	// any other value a target at 0 replicas is left alone.
 	MinReplicas int32 `json:"minReplicas"`
@@ -163,13 +175,16 @@ type API struct {
 // Method says how one of the user's hooks is run. The block named after the
 // type is required.
 type Method struct {
-	// How the hook is run: `shell` starts a program, `http` makes a request.
+	// How the hook is run: `shell` starts a program for each call, `worker`
+	// asks one that stays, `http` makes a request.
 	Type MethodType `json:"type"`
 	// How long one call may take. At the deadline a program is killed with
 	// everything it started, and a request is given up. 0 takes the default.
 	Timeout Milliseconds `json:"timeout"`
 	// The [program](#shell), for the type `shell`.
 	Shell *Shell `json:"shell,omitempty"`
+	// The [program that stays](#worker), for the type `worker`.
+	Worker *Worker `json:"worker,omitempty"`
 	// The [request](#http), for the type `http`.
 	HTTP *HTTP `json:"http,omitempty"`
 }
@@ -184,6 +199,24 @@ type Shell struct {
 	// Whether what it writes to stderr is logged line by line, up to 1000 lines
 	// a call. Otherwise the last 8 KiB are logged when it fails.
 	LogStderr bool `json:"logStderr"`
+}
+
+// Worker is a program that stays and answers one request after another, as
+// JSON-RPC 2.0, a line each, on stdin and stdout. Methods with the same
+// entrypoint and command share the processes; what else they set must be equal.
+type Worker struct {
+	// The program, as a path or found in PATH. No shell is put in between.
+	Entrypoint string `json:"entrypoint"`
+	// Its arguments, handed over as they are.
+	Command []string `json:"command"`
+	// How many processes there are at most, up to 64. Each is started when it
+	// is first needed. 0 takes the default.
+	Processes int `json:"processes"`
+	// How many requests a process is sent before it has answered the first, up
+	// to 1024. 0 takes the default.
+	MaxInFlight int `json:"maxInFlight"`
+	// After how many requests a process is replaced; 0 is never.
+	MaxRequests int `json:"maxRequests"`
 }
 
 // HTTP is a request that carries the payload and whose response body is the
@@ -305,8 +338,9 @@ type MethodType string
 
 // The method types.
 const (
-	MethodShell MethodType = "shell"
-	MethodHTTP  MethodType = "http"
+	MethodShell  MethodType = "shell"
+	MethodWorker MethodType = "worker"
+	MethodHTTP   MethodType = "http"
 )
 
 // ParameterMode is where an HTTP hook's payload is put.
@@ -325,6 +359,15 @@ type RunMode string
 const (
 	PerPod      RunMode = "per-pod"
 	PerResource RunMode = "per-resource"
+)
+
+// PodFailure is what becomes of a run when the metric hook fails for a pod.
+type PodFailure string
+
+// The answers to a pod's failure.
+const (
+	PodFailureFail PodFailure = "fail"
+	PodFailureSkip PodFailure = "skip"
 )
 
 // LogFormat is how log lines are written.

@@ -51,12 +51,17 @@ evaluate:
 preMetric: &hook {type: shell, timeout: 1, shell: {entrypoint: hook}}
 postMetric: *hook
 preEvaluate: *hook
-postEvaluate: *hook
+postEvaluate:
+  type: worker
+  timeout: 3
+  worker: {entrypoint: worker, command: [-u, 7], processes: 2, maxInFlight: 8, maxRequests: 1000}
 preScale: *hook
 postScale: {<<: *hook, timeout: 2}
 interval: 10000
 startTime: 60000
 runMode: per-resource
+gatherConcurrency: 12
+onPodFailure: skip
 minReplicas: 0
 maxReplicas: 2147483647
 downscaleStabilization: 300
@@ -138,8 +143,12 @@ func decoded() config.Config {
 				Entrypoint: "python", Command: []string{"/evaluate.py", "-n", "5", "1.5", "true", "", ""}, LogStderr: true,
 			}},
 			PreMetric: hook(1), PostMetric: hook(1), PreEvaluate: hook(1),
-			PostEvaluate: hook(1), PreScale: hook(1), PostScale: hook(2),
+			PostEvaluate: &config.Method{Type: config.MethodWorker, Timeout: 3, Worker: &config.Worker{
+				Entrypoint: "worker", Command: []string{"-u", "7"}, Processes: 2, MaxInFlight: 8, MaxRequests: 1000,
+			}},
+			PreScale: hook(1), PostScale: hook(2),
 			Interval: 10000, StartTime: 60000, RunMode: config.PerResource,
+			GatherConcurrency: 12, OnPodFailure: config.PodFailureSkip,
 			MinReplicas: 0, MaxReplicas: 2147483647, DownscaleStabilization: new(config.Seconds(300)),
 			KubernetesMetricSpecs:    everySpec(),
 			RequireKubernetesMetrics: true,

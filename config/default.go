@@ -21,6 +21,7 @@ func Default() Config {
 			Interval:                15000,
 			StartTime:               1,
 			RunMode:                 PerPod,
+			OnPodFailure:            PodFailureFail,
 			MinReplicas:             1,
 			MaxReplicas:             10,
 			InitialReadinessDelay:   30,

@@ -207,6 +207,10 @@ func (c *Config) complete() {
 		if method.HTTP != nil && method.HTTP.Method == "" {
 			method.HTTP.Method = "GET"
 		}
+		if worker := method.Worker; worker != nil {
+			worker.Processes = cmp.Or(worker.Processes, 1)
+			worker.MaxInFlight = cmp.Or(worker.MaxInFlight, 1)
+		}
 	}
 	c.completeBehavior()
 	for i, schedule := range c.Schedules {

@@ -163,6 +163,15 @@ func TestLoadTakesDefaultsThenFileThenEnvironment(t *testing.T) {
 			}),
 		},
 		{
+			name: "a worker is one process that is asked one thing at a time", file: required + "preScale: {type: worker, worker: {entrypoint: x}}",
+			want: with(func(c *config.Config) {
+				c.PreScale = &config.Method{
+					Type: config.MethodWorker, Timeout: config.DefaultTimeout,
+					Worker: &config.Worker{Entrypoint: "x", Processes: 1, MaxInFlight: 1},
+				}
+			}),
+		},
+		{
 			name: "a schedule is in UTC unless it says otherwise",
 			file: required + "schedules: [{name: a, start: '@daily', end: 0 6 * * *, minReplicas: 5}]",
 			want: with(func(c *config.Config) {
@@ -202,7 +211,7 @@ interval: "abc"
 		`interval: must be a whole number of milliseconds, got the text "abc"`,
 		`maxReplicas: must be at least 0, got -1 (from the environment variable maxReplicas)`,
 		`metric.timeout: must be a whole number of milliseconds, got the text "soon"`,
-		`metric.type: must be "shell" or "http", got "shel"`,
+		`metric.type: must be "shell", "worker" or "http", got "shel"`,
 		`minReplicas: is set but empty: unset it, or give it a value (from the environment variable minReplicas)`,
 		`scaleTargetRef.apiVersion: is required, such as apps/v1`,
 		`scaleTargetRef.name: is required`,
@@ -450,6 +459,14 @@ schedules:
 				"behavior.scaleUp.stabilisationWindowSeconds: unknown key, ignored; did you mean stabilizationWindowSeconds?",
 				"schedules[0].cron: unknown key, ignored",
 				"state.stor: unknown key, ignored; did you mean store?",
+			},
+		},
+		{
+			name: "more pods at once than a worker answers",
+			file: required + "metric: {type: worker, worker: {entrypoint: x, processes: 2, maxInFlight: 3}}\ngatherConcurrency: 7",
+			want: []string{
+				"line 5: key \"metric\" already set in map; the last one counts",
+				"gatherConcurrency: 7 is more than the 6 that metric.worker answers at once (processes times maxInFlight), which count",
 			},
 		},
 		{

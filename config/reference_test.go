@@ -87,6 +87,7 @@ func TestDocumentedExamplesAreValid(t *testing.T) {
 	for name, rest := range map[string]string{
 		"example.yaml":         "",
 		"methods.yaml":         "scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: web}",
+		"worker.yaml":          "scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: web}",
 		"metric-specs.yaml":    required,
 		"behavior.yaml":        required,
 		"schedules.yaml":       required,
@@ -168,6 +169,7 @@ func blocks(t *testing.T) map[string]block {
 		return faultyKeys(with(func(c *config.Config) { c.PreScale = &m }))
 	}
 	shell := method("{type: shell, shell: {entrypoint: x}}")
+	worker := method("{type: worker, worker: {entrypoint: x}}")
 	http := method("{type: http, http: {url: 'http://x', successCodes: [200], parameterMode: body}}")
 	decisions, err := load(t, required+"schedules: [{name: a, start: 0 8 * * *, end: 0 9 * * *, minReplicas: 1}]\nfallback: {failureThreshold: 1, replicas: 1}", nil)
 	if err != nil {
@@ -190,6 +192,7 @@ func blocks(t *testing.T) map[string]block {
 		"LeaderElection": {value: reflect.ValueOf(config.Default().LeaderElection)},
 		"Method":         {value: reflect.ValueOf(config.Method{Timeout: shell.Timeout}), required: missing(config.Method{})},
 		"Shell":          {value: reflect.ValueOf(*shell.Shell), required: missing(config.Method{Type: config.MethodShell, Shell: &config.Shell{}})},
+		"Worker":         {value: reflect.ValueOf(*worker.Worker), required: missing(config.Method{Type: config.MethodWorker, Worker: &config.Worker{}})},
 		"HTTP":           {value: reflect.ValueOf(*http.HTTP), required: missing(config.Method{Type: config.MethodHTTP, HTTP: &config.HTTP{}})},
 	}
 }

@@ -113,6 +113,8 @@ func (v *validator) autoscaler(a Autoscaler) {
 	v.methods(a)
 	v.replicas(a.MinReplicas, a.MaxReplicas)
 	oneOf(v, "runMode", a.RunMode, PerPod, PerResource)
+	v.between("gatherConcurrency", int64(a.GatherConcurrency), 0, maxConcurrency)
+	oneOf(v, "onPodFailure", a.OnPodFailure, PodFailureFail, PodFailureSkip)
 	v.duration("interval", int64(a.Interval), 1, time.Millisecond)
 	v.duration("startTime", int64(a.StartTime), 1, time.Millisecond)
 	if a.DownscaleStabilization != nil {
@@ -282,10 +284,15 @@ func (a *Autoscaler) hooks() []hook {
 }
 
 func (v *validator) methods(a Autoscaler) {
+	var workers []hook
 	for _, hook := range a.hooks() {
 		switch {
 		case hook.method != nil:
 			v.method(hook.key, hook.method)
+			if hook.method.Type == MethodWorker && hook.method.Worker != nil {
+				v.shared(hook, workers)
+				workers = append(workers, hook)
+			}
 		case hook.required:
 			v.fault(hook.key, "is required: the method that runs it, such as {type: shell, shell: {entrypoint: ...}}")
 		}
@@ -294,12 +301,14 @@ func (v *validator) methods(a Autoscaler) {
 
 func (v *validator) method(key string, m *Method) {
 	v.duration(under(key, "timeout"), int64(m.Timeout), 0, time.Millisecond)
-	if !oneOf(v, under(key, "type"), m.Type, MethodShell, MethodHTTP) {
+	if !oneOf(v, under(key, "type"), m.Type, MethodShell, MethodWorker, MethodHTTP) {
 		return
 	}
 	switch block := under(key, string(m.Type)); {
 	case m.Type == MethodShell && m.Shell != nil:
-		v.shell(block, m.Shell)
+		v.program(block, m.Shell.Entrypoint, m.Shell.Command)
+	case m.Type == MethodWorker && m.Worker != nil:
+		v.worker(block, m.Worker)
 	case m.Type == MethodHTTP && m.HTTP != nil:
 		v.http(block, m.HTTP)
 	default:
@@ -307,11 +316,51 @@ func (v *validator) method(key string, m *Method) {
 	}
 }
 
-func (v *validator) shell(key string, s *Shell) {
-	if s.Entrypoint == "" {
+// The most of what a worker or a gathering does at once. More has never been of
+// use; a number that was mistyped should not start a thousand interpreters.
+const (
+	maxProcesses   = 64
+	maxConcurrency = 1024
+)
+
+func (v *validator) worker(key string, w *Worker) {
+	v.program(key, w.Entrypoint, w.Command)
+	v.between(under(key, "processes"), int64(w.Processes), 0, maxProcesses)
+	v.between(under(key, "maxInFlight"), int64(w.MaxInFlight), 0, maxConcurrency)
+	v.atLeast(under(key, "maxRequests"), int64(w.MaxRequests), 0)
+}
+
+// shared checks that a worker whose processes another method has too wants them
+// to be the same.
+func (v *validator) shared(one hook, others []hook) {
+	w := one.method.Worker
+	for _, other := range others {
+		o := other.method.Worker
+		if o.Entrypoint != w.Entrypoint || !slices.Equal(o.Command, w.Command) {
+			continue
+		}
+		for _, setting := range []struct {
+			key         string
+			here, there int
+		}{
+			{"processes", w.Processes, o.Processes},
+			{"maxInFlight", w.MaxInFlight, o.MaxInFlight},
+			{"maxRequests", w.MaxRequests, o.MaxRequests},
+		} {
+			if setting.here != setting.there {
+				v.fault(under(under(one.key, "worker"), setting.key), "must be that of %s, %d, whose processes it shares since their commands are the same; got %d",
+					under(under(other.key, "worker"), setting.key), setting.there, setting.here)
+			}
+		}
+		return
+	}
+}
+
+func (v *validator) program(key, entrypoint string, command []string) {
+	if entrypoint == "" {
 		v.fault(under(key, "entrypoint"), "is required: the program to run")
 	}
-	for i, text := range append([]string{s.Entrypoint}, s.Command...) {
+	for i, text := range append([]string{entrypoint}, command...) {
 		if !strings.ContainsRune(text, 0) {
 			continue
 		}

@@ -6,6 +6,7 @@ package config_test
 import (
 	"fmt"
 	"math"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -51,6 +52,18 @@ func TestValidate(t *testing.T) {
 		"target with a name nothing has": {
 			change: func(c *config.Config) { c.ScaleTargetRef.Name = "deployment/web" },
 			want:   []string{`scaleTargetRef.name: "deployment/web" is no name Kubernetes allows: ` + subdomainRule},
+		},
+		"no pods at once": {
+			change: func(c *config.Config) { c.GatherConcurrency = -1 },
+			want:   []string{"gatherConcurrency: must be from 0 to 1024, got -1"},
+		},
+		"too many pods at once": {
+			change: func(c *config.Config) { c.GatherConcurrency = 1025 },
+			want:   []string{"gatherConcurrency: must be from 0 to 1024, got 1025"},
+		},
+		"an unknown answer to a pod's failure": {
+			change: func(c *config.Config) { c.OnPodFailure = "ignore" },
+			want:   []string{`onPodFailure: must be "fail" or "skip", got "ignore"`},
 		},
 		"no namespace": {change: func(c *config.Config) { c.Namespace = "" }, want: []string{"namespace: must not be empty"}},
 		"namespace with a name none has": {
@@ -274,15 +287,32 @@ func TestValidateMethod(t *testing.T) {
 		change(http)
 		return config.Method{Type: config.MethodHTTP, HTTP: http}
 	}
+	worker := func(w config.Worker) config.Method {
+		w.Entrypoint = "a"
+		return config.Method{Type: config.MethodWorker, Worker: &w}
+	}
 	const wholeURL = "url: must be a whole URL: http:// or https://, then a host"
 	tests := map[string]struct {
 		method config.Method
 		want   []string
 	}{
-		"no type":             {method: config.Method{}, want: []string{`type: is required: "shell" or "http"`}},
-		"unknown type":        {method: config.Method{Type: "Shell", Shell: &config.Shell{Entrypoint: "a"}}, want: []string{`type: must be "shell" or "http", got "Shell"`}},
-		"shell without block": {method: config.Method{Type: "shell", HTTP: &config.HTTP{}}, want: []string{"shell: is required for a method of the type shell"}},
-		"http without block":  {method: config.Method{Type: "http", Shell: &config.Shell{}}, want: []string{"http: is required for a method of the type http"}},
+		"no type":              {method: config.Method{}, want: []string{`type: is required: "shell", "worker" or "http"`}},
+		"unknown type":         {method: config.Method{Type: "Shell", Shell: &config.Shell{Entrypoint: "a"}}, want: []string{`type: must be "shell", "worker" or "http", got "Shell"`}},
+		"shell without block":  {method: config.Method{Type: "shell", HTTP: &config.HTTP{}}, want: []string{"shell: is required for a method of the type shell"}},
+		"http without block":   {method: config.Method{Type: "http", Shell: &config.Shell{}}, want: []string{"http: is required for a method of the type http"}},
+		"worker without block": {method: config.Method{Type: "worker", Shell: &config.Shell{}}, want: []string{"worker: is required for a method of the type worker"}},
+		"a worker":             {method: worker(config.Worker{Processes: 64, MaxInFlight: 1024, MaxRequests: 1 << 30})},
+		"a worker without a program": {
+			method: config.Method{Type: "worker", Worker: &config.Worker{}}, want: []string{"worker.entrypoint: is required: the program to run"},
+		},
+		"a worker that would be a crowd": {
+			method: worker(config.Worker{Processes: 65, MaxInFlight: 1025, MaxRequests: -1}),
+			want: []string{
+				"worker.maxInFlight: must be from 0 to 1024, got 1025",
+				"worker.maxRequests: must be at least 0, got -1",
+				"worker.processes: must be from 0 to 64, got 65",
+			},
+		},
 		"another type's block": {
 			method: config.Method{Type: "shell", Shell: &config.Shell{Entrypoint: "a"}, HTTP: &config.HTTP{URL: "nonsense"}},
 		},
@@ -376,6 +406,54 @@ func TestValidateMethod(t *testing.T) {
 	}
 }
 
+// Methods whose command is the same have the same processes, and so must agree
+// on them.
+func TestValidateSharedWorkers(t *testing.T) {
+	worker := func(command string, processes, inFlight, requests int) *config.Method {
+		return &config.Method{Type: config.MethodWorker, Worker: &config.Worker{
+			Entrypoint: "python3", Command: []string{command}, Processes: processes, MaxInFlight: inFlight, MaxRequests: requests,
+		}}
+	}
+	c := with(func(c *config.Config) {
+		c.Metric = worker("a.py", 2, 3, 4)
+		c.Evaluate = worker("a.py", 2, 3, 4)
+		c.PreScale = worker("b.py", 5, 6, 7)
+	})
+	wantFaults(t, c.Validate(), nil)
+	c.PostScale = worker("b.py", 1, 6, 8)
+	const shared = ", whose processes it shares since their commands are the same; got "
+	wantFaults(t, c.Validate(), []string{
+		"postScale.worker.maxRequests: must be that of preScale.worker.maxRequests, 7" + shared + "8",
+		"postScale.worker.processes: must be that of preScale.worker.processes, 5" + shared + "1",
+	})
+}
+
+func TestConcurrency(t *testing.T) {
+	cpus := runtime.GOMAXPROCS(0)
+	worker := func(processes, inFlight int) *config.Method {
+		return &config.Method{Type: config.MethodWorker, Worker: &config.Worker{Processes: processes, MaxInFlight: inFlight}}
+	}
+	for name, test := range map[string]struct {
+		metric *config.Method
+		asked  int
+		want   int
+	}{
+		"a program for each CPU":                   {metric: shell("a"), want: cpus},
+		"programs that wait":                       {metric: shell("a"), asked: 50, want: 50},
+		"one after another":                        {metric: shell("a"), asked: 1, want: 1},
+		"requests":                                 {metric: &config.Method{Type: config.MethodHTTP}, want: 64},
+		"fewer requests":                           {metric: &config.Method{Type: config.MethodHTTP}, asked: 2, want: 2},
+		"what a worker answers":                    {metric: worker(2, 8), want: 16},
+		"no more than what a worker answers":       {metric: worker(2, 8), asked: 17, want: 16},
+		"less than what a worker would answer too": {metric: worker(2, 8), asked: 3, want: 3},
+	} {
+		c := with(func(c *config.Config) { c.Metric, c.GatherConcurrency = test.metric, test.asked })
+		if got := c.Concurrency(); got != test.want {
+			t.Errorf("%s: %d at once, want %d", name, got, test.want)
+		}
+	}
+}
+
 func TestValidateChecksEveryMethod(t *testing.T) {
 	broken := func() *config.Method { return &config.Method{Type: "none"} }
 	c := config.Default()
@@ -384,7 +462,7 @@ func TestValidateChecksEveryMethod(t *testing.T) {
 	c.PreEvaluate, c.PostEvaluate, c.PreScale, c.PostScale = broken(), broken(), broken(), broken()
 	var want []string
 	for _, key := range []string{"evaluate", "metric", "postEvaluate", "postMetric", "postScale", "preEvaluate", "preMetric", "preScale"} {
-		want = append(want, key+`.type: must be "shell" or "http", got "none"`)
+		want = append(want, key+`.type: must be "shell", "worker" or "http", got "none"`)
 	}
 	wantFaults(t, c.Validate(), want)
 }

@@ -13,6 +13,10 @@ func (c *Config) warn(d *decoder) {
 	for i, s := range c.Schedules {
 		warnTurns(d, at("schedules", i), s)
 	}
+	if most := c.Metric.atOnce(); c.RunMode == PerPod && c.Metric.Type == MethodWorker && c.GatherConcurrency > most {
+		d.warn("gatherConcurrency", "%d is more than the %d that metric.worker answers at once (processes times maxInFlight), which count",
+			c.GatherConcurrency, most)
+	}
 	if c.LeaderElection.Enabled && c.State.Store == StateNone {
 		d.warn("leaderElection", "a new leader does not know of the pause, hold or override, nor of the scale events, of the one before: "+
 			"set state.store to configMap")

@@ -35,3 +35,12 @@ func bench(b *testing.B, executor Executor) {
 		}
 	}
 }
+
+// echoWorker answers each request with 5, after it has read all of it.
+const echoWorker = `
+import json, os, sys
+out = os.fdopen(os.dup(1), "wb", 0); os.dup2(2, 1)
+for line in sys.stdin.buffer:
+    request = json.loads(line)
+    out.write(b'{"jsonrpc":"2.0","id":%d,"result":"5"}\n' % request["id"])
+`

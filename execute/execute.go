@@ -1,8 +1,8 @@
 // Copyright The Custom Pod Autoscaler Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package execute runs a user's hook inside a deadline: a program (shell) or a
-// request (HTTP). A hook cannot hurt its caller: it runs in a process group of
+// Package execute runs a user's hook inside a deadline: a program (shell), one
+// that stays (worker), or a request (HTTP). A hook cannot hurt its caller: it runs in a process group of
 // its own that is killed whole, its output is bounded, and every failure comes
 // back as an *Error that says what went wrong and shows the end of stderr.
 package execute
@@ -15,6 +15,7 @@ import (
 	"io"
 	"log/slog"
 	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -71,6 +72,8 @@ const (
 	KindTransport Kind = "transport"
 	// KindAnswer: the hook answered, but with something that cannot be used.
 	KindAnswer Kind = "answer"
+	// KindReported: the hook answered that it failed.
+	KindReported Kind = "reported"
 )
 
 // Error is a failed call.
@@ -109,8 +112,8 @@ type PoolOptions struct {
 }
 
 // Pool holds what calls share and what outlives a call: connections to HTTP
-// hooks, and which processes are hooks. It is safe for concurrent use. Close
-// it when no call is under way any more.
+// hooks, workers, and which processes are hooks. It is safe for concurrent use.
+// Close it when no call is under way any more.
 type Pool struct {
 	log      *slog.Logger
 	limit    int64
@@ -118,6 +121,7 @@ type Pool struct {
 
 	mu      sync.Mutex
 	clients []*client
+	crews   map[crewKey]*crew
 }
 
 // NewPool makes a pool.
@@ -125,16 +129,23 @@ func NewPool(options PoolOptions) *Pool {
 	return &Pool{
 		log:   cmp.Or(options.Log, slog.New(slog.DiscardHandler)),
 		limit: cmp.Or(options.MaxOutputBytes, config.Default().MaxOutputBytes),
+		crews: map[crewKey]*crew{},
 	}
 }
 
-// Close closes the connections that are kept for the next call.
+// Close closes the connections that are kept for the next call, and ends the
+// workers: those that do not end by themselves are killed a moment later.
 func (p *Pool) Close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, client := range p.clients {
 		client.close()
 	}
+	var ending sync.WaitGroup
+	for _, crew := range p.crews {
+		ending.Go(crew.close)
+	}
+	ending.Wait()
 }
 
 // New makes the executor of a validated method.
@@ -143,12 +154,14 @@ func New(method config.Method, pool *Pool) (Executor, error) {
 	switch {
 	case method.Type == config.MethodShell && method.Shell != nil:
 		return &shell{Shell: *method.Shell, timeout: timeout, pool: pool}, nil
+	case method.Type == config.MethodWorker && method.Worker != nil:
+		return &worker{timeout: timeout, crew: pool.crew(*method.Worker)}, nil
 	case method.Type == config.MethodHTTP && method.HTTP != nil:
 		return newRequest(*method.HTTP, timeout, pool)
-	case method.Type == config.MethodShell || method.Type == config.MethodHTTP:
+	case slices.Contains([]config.MethodType{config.MethodShell, config.MethodWorker, config.MethodHTTP}, method.Type):
 		return nil, fmt.Errorf("the method has the type %q but no block %q", method.Type, method.Type)
 	default:
-		return nil, fmt.Errorf("the method's type %q is neither %q nor %q", method.Type, config.MethodShell, config.MethodHTTP)
+		return nil, fmt.Errorf("the method's type %q is unknown", method.Type)
 	}
 }
 

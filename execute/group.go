@@ -41,12 +41,9 @@ type group struct {
 	status  syscall.WaitStatus
 	waitErr error
 
-	stdoutEnded chan struct{} // closed when the following are set
-	output      []byte
-	outputErr   error
-
-	stderrEnded chan struct{}
-	fed         chan struct{}
+	// fed, stdoutEnded and stderrEnded are closed when what converse was given
+	// for that pipe has returned.
+	fed, stdoutEnded, stderrEnded chan struct{}
 }
 
 // startGroup starts a program as the leader of a new process group, with pipes
@@ -71,22 +68,22 @@ func startGroup(children *children, entrypoint string, args []string) (*group, e
 	}, nil
 }
 
-// converse begins to feed the program its payload, to read its stdout up to
-// limit and its stderr into the sink, and to wait for its exit. All at once,
+// converse begins to feed the program's stdin, which it closes at the end of
+// that, to read its stdout and stderr, and to wait for its exit. All at once,
 // since a program may do these in any order, and each of them or none.
-func (g *group) converse(payload []byte, limit int64, stderrSink func(io.Reader)) {
+func (g *group) converse(feed func(io.Writer), readStdout, readStderr func(io.Reader)) {
 	go func() {
 		defer close(g.fed)
-		_, _ = g.stdin.Write(payload) // a hook may ignore its stdin
+		feed(g.stdin)
 		_ = g.stdin.Close()
 	}()
 	go func() {
 		defer close(g.stdoutEnded)
-		g.output, g.outputErr = readAtMost(g.stdout, limit)
+		readStdout(g.stdout)
 	}()
 	go func() {
 		defer close(g.stderrEnded)
-		stderrSink(g.stderr)
+		readStderr(g.stderr)
 	}()
 	go func() {
 		defer close(g.exited)

@@ -9,10 +9,13 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/config"
 )
 
 // These tests are not parallel: they count what the process holds.
@@ -134,4 +137,82 @@ func TestTLSCallsLeaveNothingBehind(t *testing.T) {
 	}
 	pool.Close()
 	settles(t, before)
+}
+
+// faultyWorker is a worker in sh, which starts quickly, that does what its
+// request says.
+const faultyWorker = `
+while read -r line; do
+  id=${line#*'"id":'} id=${id%%,*}
+  case $line in
+    *crash*) exit 3 ;;
+    *print*) echo 'a stray print' ;;
+    *unasked*) id=99 ;;
+    *twice*) printf '{"jsonrpc":"2.0","id":%s,"result":"5"}\n' "$id" ;;
+    *mute*) exec >&- && read -r line ;;
+    *fork*) sleep 600 & exit 3 ;;
+    *flood*) while :; do echo; done ;;
+    *endless*) exec cat /dev/zero ;;
+    *hang*) sleep 600 ;;
+  esac
+  printf '{"jsonrpc":"2.0","id":%s,"result":"5"}\n' "$id"
+done`
+
+func TestWorkerFaultsLeaveNothingBehind(t *testing.T) {
+	withoutCollection(t)
+	pool := newPool(t, PoolOptions{MaxOutputBytes: 4096})
+	method := config.Method{Type: config.MethodWorker, Timeout: 100, Worker: &config.Worker{
+		Entrypoint: "/bin/sh", Command: []string{"-c", faultyWorker}, Processes: 2,
+	}}
+	executor := newExecutor(t, method, pool)
+	children := childrenOf(t)
+	ask := func(deed string) error {
+		_, err := executor.Execute(t.Context(), Call{Stage: StagePreScale, Payload: []byte(`"` + deed + `"`)})
+		return err
+	}
+	deeds := []string{"crash", "print", "unasked", "twice", "mute", "fork", "flood", "endless", "hang"}
+	fail := func(number int) (failed int) {
+		for i := range number {
+			if ask(deeds[i%len(deeds)]) != nil {
+				failed++
+			}
+			// It is asked something else in between: one that never answers
+			// would be started less and less often.
+			for ask("answer") != nil {
+			}
+		}
+		return failed
+	}
+	fail(2 * len(deeds)) // what is made once is made
+	before := held(t)
+	const number = 1000
+	// An answer that comes twice is no fault of its request.
+	if failed := fail(number); failed < number*(len(deeds)-1)/len(deeds) {
+		t.Errorf("%d of %d requests failed", failed, number)
+	}
+	settles(t, before)
+	pool.Close()
+	eventually(t, "no process is left", func() bool { return childrenOf(t) <= children })
+}
+
+// childrenOf counts the processes that descend from this one or were orphaned,
+// zombies too.
+func childrenOf(t *testing.T) (count int) {
+	t.Helper()
+	processes, err := os.ReadDir("/proc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, process := range processes {
+		stat, err := os.ReadFile("/proc/" + process.Name() + "/stat")
+		if err != nil {
+			continue
+		}
+		fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
+		command, _ := os.ReadFile("/proc/" + process.Name() + "/cmdline")
+		if fields[1] == strconv.Itoa(os.Getpid()) || strings.Contains(string(command), "sleep\x00600") && fields[1] == "1" {
+			count++
+		}
+	}
+	return count
 }

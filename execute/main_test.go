@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -32,6 +33,7 @@ var roles = map[string]func(args []string){
 	"leave-session": leaveSession,
 	"change-group":  changeGroup,
 	"flooded":       flooded,
+	"worker":        beWorker,
 	"ask":           ask,
 }
 
@@ -42,6 +44,8 @@ func TestMain(m *testing.M) {
 			return
 		}
 	}
+	// With the race detector a process sleeps for a second before it ends.
+	must(os.Setenv("GORACE", "atexit_sleep_ms=0"))
 	goleak.VerifyTestMain(m)
 }
 
@@ -184,7 +188,7 @@ func writeFile(t testing.TB, name, content string, mode os.FileMode) string {
 }
 
 // textLog is a logger into a text without times.
-func textLog(into *bytes.Buffer) *slog.Logger {
+func textLog(into io.Writer) *slog.Logger {
 	return slog.New(slog.NewTextHandler(into, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
 		if a.Key == slog.TimeKey {
 			return slog.Attr{}

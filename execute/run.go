@@ -179,6 +179,18 @@ func (r *Run) count(printed int) (total int) {
 	return r.output
 }
 
+// OnTrigger has trigger called whenever a worker among the hooks asks for a run.
+// It must not keep its caller waiting.
+func (h Hooks) OnTrigger(trigger func(reason string)) {
+	told := map[*crew]bool{}
+	for _, executor := range h {
+		if w, ok := executor.(*worker); ok && !told[w.crew] {
+			told[w.crew] = true
+			w.crew.onTrigger(trigger)
+		}
+	}
+}
+
 // NewHooks makes the executors of a validated configuration.
 func NewHooks(c config.Autoscaler, pool *Pool) (Hooks, error) {
 	hooks := Hooks{}

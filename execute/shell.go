@@ -33,12 +33,17 @@ func (s *shell) Execute(ctx context.Context, call Call) (Result, error) {
 	if err != nil {
 		return Result{}, call.fault(KindStart, err, "%s", startFault(s.Entrypoint, err))
 	}
+	var answer answer
 	var keep tail
-	running.converse(call.Payload, s.pool.limit, s.stderrSink(ctx, call, &keep))
-	fault := s.await(ctx, call, running)
+	running.converse(
+		func(stdin io.Writer) { _, _ = stdin.Write(call.Payload) }, // a hook may ignore its stdin
+		func(stdout io.Reader) { answer.output, answer.err = readAtMost(stdout, s.pool.limit) },
+		s.stderrSink(ctx, call, &keep),
+	)
+	fault := s.await(ctx, call, running, &answer)
 	if fault == nil {
 		running.end(ctx)
-		return Result{Output: running.output}, nil
+		return Result{Output: answer.output}, nil
 	}
 	running.kill()
 	if ended := running.end(ctx); !ended {
@@ -48,9 +53,15 @@ func (s *shell) Execute(ctx context.Context, call Call) (Result, error) {
 	return Result{}, fault
 }
 
+// answer is what a program has printed by the end of its stdout.
+type answer struct {
+	output []byte
+	err    error
+}
+
 // await waits until the program has exited with status 0 and its stdout and
 // stderr have ended, or returns the first thing that stands against it.
-func (s *shell) await(ctx context.Context, call Call, running *group) *Error {
+func (s *shell) await(ctx context.Context, call Call, running *group, answer *answer) *Error {
 	exited, stdoutEnded, stderrEnded := running.exited, running.stdoutEnded, running.stderrEnded
 	for exited != nil || stdoutEnded != nil || stderrEnded != nil {
 		select {
@@ -61,11 +72,11 @@ func (s *shell) await(ctx context.Context, call Call, running *group) *Error {
 			}
 		case <-stdoutEnded:
 			stdoutEnded = nil
-			if errors.Is(running.outputErr, errTooMuch) {
+			if errors.Is(answer.err, errTooMuch) {
 				return call.fault(KindOutput, errTooMuch, "printed more than %d bytes, the limit set by maxOutputBytes; killed", s.pool.limit)
 			}
-			if running.outputErr != nil {
-				return call.fault(KindTransport, running.outputErr, "reading its stdout: %v", running.outputErr)
+			if answer.err != nil {
+				return call.fault(KindTransport, answer.err, "reading its stdout: %v", answer.err)
 			}
 		case <-stderrEnded:
 			stderrEnded = nil

@@ -350,8 +350,9 @@ func TestNewRefusesWhatItCannotRun(t *testing.T) {
 		method config.Method
 		want   string
 	}{
-		{config.Method{Type: "worker"}, `the method's type "worker" is neither "shell" nor "http"`},
+		{config.Method{Type: "grpc"}, `the method's type "grpc" is unknown`},
 		{config.Method{Type: config.MethodShell, HTTP: &config.HTTP{}}, `the method has the type "shell" but no block "shell"`},
+		{config.Method{Type: config.MethodWorker, Shell: &config.Shell{}}, `the method has the type "worker" but no block "worker"`},
 		{config.Method{Type: config.MethodHTTP}, `the method has the type "http" but no block "http"`},
 		{config.Method{Type: config.MethodHTTP, HTTP: &config.HTTP{Method: "G ET", URL: "http://a"}}, `http: net/http: invalid method "G ET"`},
 		{config.Method{Type: config.MethodHTTP, HTTP: &config.HTTP{URL: "http://a b"}}, `http: parse "http://a b": invalid character " " in host name`},

@@ -1,0 +1,384 @@
+// Copyright The Custom Pod Autoscaler Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package execute
+
+import (
+	"cmp"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/config"
+)
+
+const (
+	// firstBackoff is how long the second process in a row that ends without
+	// having answered anything is not replaced; the first is at once, each
+	// further one after twice as long, up to maxBackoff.
+	firstBackoff = 100 * time.Millisecond
+	maxBackoff   = 30 * time.Second
+	// leaveTime is how long a process that is replaced may take to end once its
+	// stdin has, and stopTime the same when we end ourselves.
+	leaveTime = 5 * time.Second
+	stopTime  = 200 * time.Millisecond
+)
+
+// crew are the processes of one command, which may be several methods', and the
+// requests that wait for them. Each process takes requests until it ends, breaks
+// the protocol, lets one time out, or has had its number of them:
+//
+//	started on first use -> answers -> leaving: its stdin is closed
+//	                          |            |
+//	                          +-> lost <---+-> gone
+//
+// What was in flight when a process was lost is told so, and may be submitted
+// again.
+type crew struct {
+	settings config.Worker
+	limit    int64
+	children *children
+	log      *slog.Logger
+
+	mu        sync.Mutex
+	processes []*process
+	// waiting are the requests in the order of their coming.
+	waiting  []*pending
+	triggers []func(reason string)
+	// wanted is how many processes are to be there: as many as were needed so
+	// far. A worker that asks for runs must be there in between.
+	wanted int
+	// failures counts the processes in a row that ended without an answer,
+	// lastFault is how the last one did, and notBefore when the next may start.
+	failures  int
+	lastFault string
+	notBefore time.Time
+	restart   *time.Timer
+	closed    bool
+}
+
+// pending is a call on its way through a crew.
+type pending struct {
+	call  Call
+	alone bool
+	// until is when it no longer waits to be sent.
+	until time.Time
+	// sent is closed when it is, at that moment.
+	sent chan struct{}
+	at   time.Time
+	// done holds what became of it.
+	done chan outcome
+
+	// What follows is guarded by the crew.
+
+	process *process
+	id      int64
+	// expiry kills the process of an abandoned request.
+	expiry *time.Timer
+}
+
+// outcome is what became of a request: what was answered, or why nothing was.
+type outcome struct {
+	output []byte
+	fault  *workerFault
+}
+
+// crewKey tells crews apart.
+type crewKey struct {
+	command                             string
+	processes, maxInFlight, maxRequests int
+}
+
+// crew is the one with these settings.
+func (p *Pool) crew(settings config.Worker) *crew {
+	settings.Processes, settings.MaxInFlight = max(settings.Processes, 1), max(settings.MaxInFlight, 1)
+	key := crewKey{
+		command:   strings.Join(append([]string{settings.Entrypoint}, settings.Command...), "\x00"),
+		processes: settings.Processes, maxInFlight: settings.MaxInFlight, maxRequests: settings.MaxRequests,
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	c := p.crews[key]
+	if c == nil {
+		c = &crew{settings: settings, limit: p.limit, children: &p.children, log: p.log.With("worker", settings.Entrypoint)}
+		p.crews[key] = c
+	}
+	return c
+}
+
+// onTrigger has trigger called when one of the processes asks for a run.
+func (c *crew) onTrigger(trigger func(reason string)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.triggers = append(c.triggers, trigger)
+}
+
+// submit queues a request, which waits for as long as patience to be sent.
+func (c *crew) submit(call Call, alone bool, patience time.Duration) *pending {
+	r := &pending{call: call, alone: alone, until: time.Now().Add(patience), sent: make(chan struct{}), done: make(chan outcome, 1)}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		r.finish(outcome{fault: r.ending()})
+		return r
+	}
+	c.waiting = append(c.waiting, r)
+	c.proceed()
+	return r
+}
+
+// withdraw takes back a request that was not sent yet; else it returns false.
+func (c *crew) withdraw(r *pending) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	i := slices.Index(c.waiting, r)
+	if i < 0 {
+		return false
+	}
+	c.waiting = slices.Delete(c.waiting, i, i+1)
+	c.proceed() // it may have been what the others waited behind
+	return true
+}
+
+// giveUp ends the process of a request that has no answer yet, whose fault that
+// is.
+func (c *crew) giveUp(r *pending, fault *Error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if r.inFlight() {
+		r.process.blame(r, fault)
+	}
+}
+
+// abandon leaves a request that has no answer yet to its process, which is
+// killed if it does not answer within the timeout. It returns false when the
+// request has an answer.
+func (c *crew) abandon(r *pending, timeout time.Duration) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !r.inFlight() {
+		return false
+	}
+	r.expiry = time.AfterFunc(time.Until(r.at.Add(timeout)), func() {
+		c.giveUp(r, r.call.fault(KindTimeout, nil, "no answer within %s (timeout), and nobody waits for it any more", timeout))
+	})
+	return true
+}
+
+func (r *pending) inFlight() bool { return r.process != nil && r.process.inFlight[r.id] == r }
+
+// ending is the fault of a request that comes too late.
+func (r *pending) ending() *workerFault {
+	return &workerFault{Error: r.call.fault(KindCanceled, nil, "not asked: the workers are being ended")}
+}
+
+// finish tells what became of a request.
+func (r *pending) finish(done outcome) {
+	if r.expiry != nil {
+		r.expiry.Stop()
+	}
+	r.done <- done
+}
+
+// proceed sends what waits, in its order, to processes that are free, and starts
+// those that are missing. The lock is held.
+func (c *crew) proceed() {
+	for len(c.waiting) > 0 {
+		r := c.waiting[0]
+		p, err := c.free(r.alone)
+		switch {
+		case err != nil:
+			r.finish(outcome{fault: &workerFault{Error: r.call.fault(KindStart, err, "%s", startFault(c.settings.Entrypoint, err))}})
+		case p != nil:
+			p.send(r)
+		case len(c.processes) == 0 && c.notBefore.After(r.until):
+			r.finish(outcome{fault: &workerFault{Error: r.call.fault(KindStart, nil, "the worker keeps ending (%s); it is started again in %s",
+				c.lastFault, time.Until(c.notBefore).Round(100*time.Millisecond))}})
+		default:
+			if wait := time.Until(c.notBefore); wait > 0 && c.taking() < c.settings.Processes {
+				c.resume(wait)
+			}
+			return
+		}
+		c.waiting = c.waiting[1:]
+	}
+	c.replace()
+}
+
+// free is a process that can be sent a request: an idle one, else a new one,
+// else the one with the least in flight. It is nil when there is none by now.
+func (c *crew) free(alone bool) (*process, error) {
+	p := c.leastBusy(alone)
+	if p != nil && len(p.inFlight) == 0 || c.taking() == c.settings.Processes || time.Now().Before(c.notBefore) {
+		return p, nil
+	}
+	return c.start()
+}
+
+// leastBusy is the process with the least in flight that takes one more.
+func (c *crew) leastBusy(alone bool) (least *process) {
+	for _, p := range c.processes {
+		switch {
+		case !p.takes(), p.alone, alone && len(p.inFlight) > 0, len(p.inFlight) == c.settings.MaxInFlight:
+		case least == nil || len(p.inFlight) < len(least.inFlight):
+			least = p
+		}
+	}
+	return least
+}
+
+// taking counts the processes that take requests.
+func (c *crew) taking() (count int) {
+	for _, p := range c.processes {
+		if p.takes() {
+			count++
+		}
+	}
+	return count
+}
+
+// start starts a process.
+func (c *crew) start() (*process, error) {
+	p, err := startProcess(c)
+	if err != nil {
+		c.wanted = c.taking()
+		return nil, err
+	}
+	c.processes = append(c.processes, p)
+	c.wanted = max(c.wanted, c.taking())
+	return p, nil
+}
+
+// replace starts the processes that are missing, or sees to it that they are
+// when their time has come.
+func (c *crew) replace() {
+	for !c.closed && c.taking() < c.wanted {
+		if wait := time.Until(c.notBefore); wait > 0 {
+			c.resume(wait)
+			return
+		}
+		if _, err := c.start(); err != nil {
+			c.log.Warn("A worker could not be started: that is tried again when it is needed", "error", startFault(c.settings.Entrypoint, err))
+		}
+	}
+}
+
+// resume proceeds after a while.
+func (c *crew) resume(wait time.Duration) {
+	if c.restart != nil {
+		c.restart.Stop()
+	}
+	c.restart = time.AfterFunc(wait, func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if !c.closed {
+			c.proceed()
+		}
+	})
+}
+
+// answered is for the answer to the request with the ID. It returns what is
+// wrong with that.
+func (c *crew) answered(p *process, m *message) error {
+	output, err := m.output()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	id, ok := m.number()
+	if m.Error != nil && string(m.ID) == "null" {
+		id = p.only() // it could not even read the ID
+	}
+	r := p.inFlight[id]
+	switch {
+	case r == nil && ok && id >= 1 && id <= p.sent:
+		p.broken = true
+		return fmt.Errorf("the worker answered the id %d twice", id)
+	case r == nil:
+		p.broken = true
+		return fmt.Errorf("the worker answered the id %s, which was not asked", shortened(string(m.ID), maxShownMessage))
+	}
+	done := outcome{output: output}
+	switch {
+	case m.Error != nil:
+		done.fault, err = &workerFault{Error: r.call.fault(KindReported, nil, "error %d: %s", m.Error.Code, shortened(m.Error.Message, maxCause))}, nil
+		done.fault.Stderr = shortened(string(m.Error.Data), maxTail)
+	case err != nil:
+		p.broken = true
+		done.fault = &workerFault{Error: r.call.fault(KindAnswer, err, "%v", err)}
+	}
+	c.failures = 0
+	delete(p.inFlight, r.id)
+	p.alone = false
+	r.finish(done)
+	if p.leaving && len(p.inFlight) == 0 {
+		p.leave(leaveTime)
+	}
+	c.proceed()
+	return err
+}
+
+// triggered asks for a run.
+func (c *crew) triggered(reason string) {
+	c.mu.Lock()
+	triggers := slices.Clone(c.triggers)
+	c.mu.Unlock()
+	for _, trigger := range triggers {
+		trigger(reason)
+	}
+}
+
+// lost is for a process that takes no more requests and answers none: kind and
+// reason say why, stderr what it said last.
+func (c *crew) lost(p *process, kind Kind, reason, stderr string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.processes = slices.DeleteFunc(c.processes, func(other *process) bool { return other == p })
+	p.closeQueue()
+	if p.leaving && !p.broken && len(p.inFlight) == 0 {
+		c.proceed()
+		return
+	}
+	c.failures++
+	c.lastFault = strings.TrimPrefix(reason, endedEarly)
+	if c.failures > 1 {
+		// Beyond the 10th doubling the most is reached long since.
+		c.notBefore = time.Now().Add(min(firstBackoff<<min(c.failures-2, 10), maxBackoff))
+	}
+	if !c.closed {
+		c.log.Warn("A worker is replaced", "reason", reason, "pid", p.group.leader.Process.Pid, "inFlight", len(p.inFlight))
+	}
+	for _, r := range p.inFlight {
+		done := outcome{fault: &workerFault{Error: r.call.fault(kind, nil, "%s", reason), lost: true}}
+		if r == p.culprit {
+			done.fault = &workerFault{Error: p.culpritFault}
+		}
+		done.fault.Stderr = cmp.Or(done.fault.Stderr, stderr)
+		r.finish(done)
+	}
+	clear(p.inFlight)
+	c.proceed()
+}
+
+// close ends the processes, and returns when they have ended.
+func (c *crew) close() {
+	c.mu.Lock()
+	c.closed = true
+	if c.restart != nil {
+		c.restart.Stop()
+	}
+	for _, r := range c.waiting {
+		r.finish(outcome{fault: r.ending()})
+	}
+	c.waiting = nil
+	processes := slices.Clone(c.processes)
+	for _, p := range processes {
+		p.leaving = true
+		p.leave(stopTime)
+	}
+	c.mu.Unlock()
+	for _, p := range processes {
+		<-p.ended
+	}
+}
