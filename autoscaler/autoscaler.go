@@ -78,6 +78,8 @@ type Autoscaler struct {
 	memory     *memory
 	// intended holds a token when an operator has stepped in.
 	intended chan struct{}
+	// pushes holds the reason of a worker that asks for a run.
+	pushes chan string
 
 	// What follows belongs to the owner.
 
@@ -100,7 +102,7 @@ func New(spec Spec, deps Deps) (*Autoscaler, error) {
 		return nil, err
 	}
 	log := deps.Log.With("autoscaler", spec.ID)
-	return &Autoscaler{
+	a := &Autoscaler{
 		id:         spec.ID,
 		config:     spec.Config,
 		deps:       deps,
@@ -111,7 +113,10 @@ func New(spec Spec, deps Deps) (*Autoscaler, error) {
 		queue:      newQueue(),
 		memory:     newMemory(deps.Store, log),
 		intended:   make(chan struct{}, 1),
-	}, nil
+		pushes:     make(chan string, 1),
+	}
+	deps.Hooks.OnTrigger(a.push)
+	return a, nil
 }
 
 // Tick takes the target through the journey once, up to the step the trigger
@@ -202,10 +207,11 @@ func (a *Autoscaler) consult(ctx context.Context, j *journey) *Failure {
 	if err != nil {
 		return failure(execute.StageKubernetesMetrics, err)
 	}
-	j.record.Metrics, err = metric.Gather(ctx, j.run, a.config.RunMode, j.snapshot, kubernetes)
+	gathered, err := metric.Gather(ctx, j.run, &a.config, j.snapshot, kubernetes)
 	if err != nil {
 		return failure(execute.StageMetric, err)
 	}
+	j.record.gathered(gathered)
 	if j.record.Trigger.Through == ThroughMetrics {
 		return nil
 	}

@@ -46,9 +46,13 @@ func (o LogObserver) Observe(r Record) {
 		attributes = append(attributes, f.attributes()...)
 		attributes = append(attributes, slog.Bool("scaled", r.Written))
 	}
-	attributes = append(attributes, slog.String("runType", string(r.Trigger.RunType)),
-		slog.Duration("took", r.Duration.Round(time.Millisecond)))
+	attributes = append(attributes, r.Trigger.attributes()...)
+	attributes = append(attributes, slog.Duration("took", r.Duration.Round(time.Millisecond)))
 	o.Log.LogAttrs(context.Background(), level, message, attributes...) //nolint:sloglint // one of outcome's few
+	if skipped := len(r.SkippedPods); skipped > 0 {
+		o.Log.Warn("Pods were left out, since their metric hook failed", "autoscaler", r.ID, "pods", skipped,
+			"pod", r.SkippedPods[0].Name, "error", r.SkippedPods[0].Error)
+	}
 	o.Log.LogAttrs(context.Background(), slog.LevelDebug, "Durations of the stages", slog.String("autoscaler", r.ID), slog.Any("durations", r.Durations))
 }
 
@@ -63,6 +67,18 @@ func outcome(r Record) string {
 	default:
 		return "Nothing to scale"
 	}
+}
+
+// attributes tell what asked for the run, where that is not plain.
+func (t Trigger) attributes() []slog.Attr {
+	attributes := []slog.Attr{slog.String("runType", string(t.RunType))}
+	if t.Kind == KindPush {
+		attributes = append(attributes, slog.String("trigger", string(t.Kind)))
+	}
+	if t.Reason != "" {
+		attributes = append(attributes, slog.String("triggerReason", t.Reason))
+	}
+	return attributes
 }
 
 func (f *Failure) attributes() []slog.Attr {

@@ -24,6 +24,8 @@ type Trigger struct {
 	RunType execute.RunType `json:"runType"`
 	// Through is the last step of the run.
 	Through Through `json:"through"`
+	// Reason is why, in the words of who asks; empty if nothing is said.
+	Reason string `json:"reason,omitempty"`
 	// DryRun runs no scale hook and writes nothing; the decision is taken from
 	// what the run read at its start, and not remembered.
 	DryRun bool `json:"dryRun,omitempty"`
@@ -42,6 +44,8 @@ const (
 	KindIntent Kind = "intent"
 	// KindTerm: this process became the leader.
 	KindTerm Kind = "term"
+	// KindPush: a worker learned something.
+	KindPush Kind = "push"
 	// KindRequest: somebody waits for its Record.
 	KindRequest Kind = "request"
 )
@@ -75,6 +79,8 @@ type Record struct {
 	Current int32 `json:"current"`
 	// Metrics are those gathered; nil when the target has no pods.
 	Metrics []metric.ResourceMetric `json:"metrics,omitempty"`
+	// SkippedPods are those whose metric hook failed, which were left out.
+	SkippedPods []SkippedPod `json:"skippedPods,omitempty"`
 	// Evaluation is what the user's logic wants, if the run got that far.
 	Evaluation *evaluate.Evaluation `json:"evaluation,omitempty"`
 	// Decision is what was made of it, if the run got that far.
@@ -88,6 +94,21 @@ type Record struct {
 	// whole run.
 	Durations map[execute.Stage]time.Duration `json:"durations"`
 	Duration  time.Duration                   `json:"duration"`
+}
+
+// SkippedPod is a pod that was left out of the metrics.
+type SkippedPod struct {
+	Name string `json:"name"`
+	// Error is what went wrong with its metric hook.
+	Error string `json:"error"`
+}
+
+// gathered takes in what the metric hook said.
+func (r *Record) gathered(g metric.Gathered) {
+	r.Metrics = g.Metrics
+	for _, fault := range g.Skipped {
+		r.SkippedPods = append(r.SkippedPods, SkippedPod{Name: fault.Subject, Error: fault.Message})
+	}
 }
 
 // Failure is why a run ended early.

@@ -14,6 +14,11 @@ import (
 // told to stop. Then its hooks are killed.
 const HookGrace = 1500 * time.Millisecond
 
+// pushPause is how long after a run that a worker asked for the next such begins
+// at the earliest: a worker may hear of every job in a queue, and pods take
+// seconds to start anyway.
+const pushPause = time.Second
+
 // handOverTimeout bounds keeping what is known at a stop.
 const handOverTimeout = 500 * time.Millisecond
 
@@ -22,7 +27,8 @@ const handOverTimeout = 500 * time.Millisecond
 // later. Runs never overlap, and an interval that a run overran is skipped.
 // Between them it runs, from the beginning, whatever was submitted, at the
 // moment a schedule, a hold or an override begins or ends, when an operator
-// steps in, and when this process becomes the leader. A process that does not lead runs nothing. Call it once. It returns
+// steps in, when a worker asks for it, and when this process becomes the
+// leader. A process that does not lead runs nothing. Call it once. It returns
 // nil, after the run under way has ended and what is known was handed over:
 // that takes at most HookGrace, the moment it takes to kill a hook, and
 // handOverTimeout.
@@ -40,7 +46,12 @@ func (a *Autoscaler) loop(ctx, work context.Context) {
 	defer start.Stop()
 	wake := time.NewTimer(0)
 	defer wake.Stop()
+	// Workers are heard from the first interval on, but for a pause after each
+	// run of theirs.
+	pause := time.NewTimer(0)
+	defer pause.Stop()
 	var interval <-chan time.Time
+	var pushes <-chan string
 	// change is when the bounds or a hold next change after what the last run
 	// saw: one that comes during a run is met right after it.
 	seen, change := time.Now(), time.Time{}
@@ -50,22 +61,31 @@ func (a *Autoscaler) loop(ctx, work context.Context) {
 		case <-start.C:
 			ticker := time.NewTicker(a.config.Interval.Duration())
 			defer ticker.Stop()
-			interval = ticker.C
+			interval, pushes = ticker.C, a.pushes
 			a.log.Debug("The first interval begins", "interval", a.config.Interval.Duration())
 		case <-interval:
-			seen = a.scheduled(work, KindInterval)
+			seen = a.scheduled(work, KindInterval, "")
 		case <-wake.C:
 			if !change.IsZero() && !time.Now().Before(change) {
-				seen = a.scheduled(work, KindBounds)
+				seen = a.scheduled(work, KindBounds, "")
 				drop(interval)
 			}
 		case <-a.intended:
-			seen = a.scheduled(work, KindIntent)
+			seen = a.scheduled(work, KindIntent, "")
+		case reason := <-pushes:
+			seen = a.scheduled(work, KindPush, reason)
+			drop(interval)
+			pushes = nil
+			pause.Reset(pushPause)
+		case <-pause.C:
+			if interval != nil {
+				pushes = a.pushes
+			}
 		case <-a.queue.ready:
 			a.requested(work)
 		case <-a.leadership.Changed():
 			if a.leadership.Term().ID != a.term && interval != nil {
-				seen = a.scheduled(work, KindTerm)
+				seen = a.scheduled(work, KindTerm, "")
 			}
 		}
 		change = a.nextChange(seen)
@@ -73,8 +93,8 @@ func (a *Autoscaler) loop(ctx, work context.Context) {
 	}
 }
 
-// drop takes back an interval that began during the run of a change: schedules
-// and intervals like to begin with the same minute.
+// drop takes back an interval that began during the run of a change or a push:
+// schedules and intervals like to begin with the same minute.
 func drop(interval <-chan time.Time) {
 	select {
 	case <-interval:
@@ -83,12 +103,12 @@ func drop(interval <-chan time.Time) {
 }
 
 // scheduled is a run that nobody waits for. It returns when it began.
-func (a *Autoscaler) scheduled(ctx context.Context, kind Kind) time.Time {
+func (a *Autoscaler) scheduled(ctx context.Context, kind Kind, reason string) time.Time {
 	now := time.Now()
 	if !a.leadership.Term().Leading() {
 		return now
 	}
-	record := a.Tick(ctx, now, Trigger{Kind: kind, RunType: execute.RunScaler, Through: ThroughScale})
+	record := a.Tick(ctx, now, Trigger{Kind: kind, RunType: execute.RunScaler, Through: ThroughScale, Reason: reason})
 	if interval := a.config.Interval.Duration(); record.Duration > interval && ctx.Err() == nil {
 		a.log.Warn("The run took longer than the interval: the next one is late",
 			"took", record.Duration.Round(time.Millisecond), "interval", interval)
@@ -108,6 +128,16 @@ func (a *Autoscaler) requested(ctx context.Context) {
 		return
 	}
 	r.record = a.Tick(ctx, time.Now(), r.trigger)
+}
+
+// push asks for a run, which begins as soon as the run under way and pushPause
+// allow. One that waits already is that of all who ask meanwhile, and has the
+// reason of the first.
+func (a *Autoscaler) push(reason string) {
+	select {
+	case a.pushes <- reason:
+	default:
+	}
 }
 
 // nextChange is when the bounds in force or a hold change next after a moment;

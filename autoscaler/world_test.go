@@ -135,6 +135,8 @@ func testConfig() config.Autoscaler {
 	c := config.Default().Autoscaler
 	c.ScaleTargetRef = autoscalingv2.CrossVersionObjectReference{APIVersion: "apps/v1", Kind: "Deployment", Name: "web"}
 	c.Namespace = "shop"
+	c.Metric = &config.Method{Type: config.MethodShell, Timeout: config.DefaultTimeout}
+	c.GatherConcurrency = 1
 	return c
 }
 

@@ -5,51 +5,125 @@ package metric
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/config"
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/execute"
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/resource"
 )
 
-// Gather runs the hooks preMetric, metric and postMetric. In the run mode
-// per-pod the metrics are in the order of the snapshot's pods, one for each,
-// and nil if there are none; in per-resource there is one, of the target. The
-// first hook that fails ends it; the error is its *execute.Error.
-func Gather(ctx context.Context, run *execute.Run, mode config.RunMode, snapshot resource.Snapshot, kubernetes []KubernetesMetric,
-) ([]ResourceMetric, error) {
+// Gathered is what the metric hook said.
+type Gathered struct {
+	// Metrics are in the order of the snapshot's pods, one for each that was
+	// not skipped, in the run mode per-pod, and nil if there are no pods; in
+	// per-resource there is one, of the target.
+	Metrics []ResourceMetric
+	// Skipped are the failures of the pods that were left out, in that order.
+	Skipped []*execute.Error
+}
+
+// Gather runs the hooks preMetric, metric and postMetric of a valid
+// configuration. The first that fails ends it, unless it is that of a pod which
+// may be skipped; the error is its *execute.Error.
+func Gather(ctx context.Context, run *execute.Run, c *config.Autoscaler, snapshot resource.Snapshot, kubernetes []KubernetesMetric,
+) (Gathered, error) {
 	info := Info{RunType: run.Type, KubernetesMetrics: kubernetes}
 	question := execute.Question{Resource: snapshot.Target.JSON, Rest: info}
 	if _, err := run.Ask(ctx, execute.StagePreMetric, question); err != nil {
-		return nil, err
+		return Gathered{}, err
 	}
-	metrics, err := ask(ctx, run, mode, snapshot, info)
+	gathered, err := ask(ctx, run, c, snapshot, question)
 	if err != nil {
-		return nil, err
+		return Gathered{}, err
 	}
-	info.Metrics = metrics
+	info.Metrics = gathered.Metrics
 	question.Rest = info
-	if _, err := run.Ask(ctx, execute.StagePostMetric, question); err != nil {
-		return nil, err
-	}
-	return metrics, nil
+	_, err = run.Ask(ctx, execute.StagePostMetric, question)
+	return gathered, err
 }
 
 // ask runs the metric hook for each pod, or once for the target.
-func ask(ctx context.Context, run *execute.Run, mode config.RunMode, snapshot resource.Snapshot, info Info) ([]ResourceMetric, error) {
-	if mode == config.PerResource {
-		value, err := run.Ask(ctx, execute.StageMetric, execute.Question{Resource: snapshot.Target.JSON, Rest: info})
-		if err != nil {
-			return nil, err
-		}
-		return []ResourceMetric{{Resource: snapshot.Target.Name, Value: string(value)}}, nil
+func ask(ctx context.Context, run *execute.Run, c *config.Autoscaler, snapshot resource.Snapshot, question execute.Question,
+) (Gathered, error) {
+	if c.RunMode == config.PerResource {
+		value, err := run.Ask(ctx, execute.StageMetric, question)
+		return Gathered{Metrics: []ResourceMetric{{Resource: snapshot.Target.Name, Value: string(value)}}}, err
 	}
-	var metrics []ResourceMetric
-	for _, pod := range snapshot.Pods {
-		value, err := run.Ask(ctx, execute.StageMetric, execute.Question{Subject: pod.Name, Resource: pod.JSON, Rest: info})
-		if err != nil {
-			return nil, err
-		}
-		metrics = append(metrics, ResourceMetric{Resource: pod.Name, Value: string(value)})
+	if len(snapshot.Pods) == 0 {
+		return Gathered{}, nil
 	}
-	return metrics, nil
+	rest, err := json.Marshal(question.Rest)
+	if err != nil {
+		return Gathered{}, fmt.Errorf("encoding the payload: %w", err)
+	}
+	return askPods(ctx, run, c, snapshot.Pods, rest)
+}
+
+// answer is a pod's.
+type answer struct {
+	value []byte
+	fault *execute.Error
+}
+
+// askPods runs the metric hook for several pods at once. The first that fails
+// ends the others, unless it may be skipped.
+func askPods(ctx context.Context, run *execute.Run, c *config.Autoscaler, pods []*resource.Pod, rest json.RawMessage) (Gathered, error) {
+	limited, cancel := withDeadline(ctx, c, len(pods))
+	defer cancel()
+	group, asking := errgroup.WithContext(limited)
+	group.SetLimit(c.Concurrency())
+	answers := make([]answer, len(pods))
+	for i, pod := range pods {
+		if asking.Err() != nil && c.OnPodFailure != config.PodFailureSkip {
+			break
+		}
+		group.Go(func() error {
+			value, err := run.Ask(asking, execute.StageMetric, execute.Question{Subject: pod.Name, Resource: pod.JSON, Rest: rest})
+			if fault, ok := errors.AsType[*execute.Error](err); ok && c.OnPodFailure == config.PodFailureSkip && ctx.Err() == nil {
+				answers[i].fault = fault
+				return nil
+			}
+			answers[i].value = value
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return Gathered{}, err
+	}
+	return collect(pods, answers)
+}
+
+// withDeadline bounds asking so many pods: by the timeout of one call times the
+// rounds it takes.
+func withDeadline(ctx context.Context, c *config.Autoscaler, pods int) (context.Context, context.CancelFunc) {
+	rounds := (pods + c.Concurrency() - 1) / c.Concurrency()
+	timeout := c.Metric.Timeout.Duration()
+	if timeout > math.MaxInt64/time.Duration(rounds) {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, timeout*time.Duration(rounds))
+}
+
+// collect puts the answers into the order of the pods. When there is none at
+// all, it fails as the first pod did: an evaluation would take that for a target
+// without pods.
+func collect(pods []*resource.Pod, answers []answer) (Gathered, error) {
+	var gathered Gathered
+	for i, answer := range answers {
+		if answer.fault != nil {
+			gathered.Skipped = append(gathered.Skipped, answer.fault)
+			continue
+		}
+		gathered.Metrics = append(gathered.Metrics, ResourceMetric{Resource: pods[i].Name, Value: string(answer.value)})
+	}
+	if len(gathered.Metrics) == 0 {
+		return Gathered{}, gathered.Skipped[0]
+	}
+	return gathered, nil
 }
