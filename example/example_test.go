@@ -37,6 +37,11 @@ var stories = map[string]struct {
 	"per-pod/node":            {programs: []string{"node"}, comesTrue: perPod},
 	"per-pod/java":            {programs: []string{"java", "javac"}, build: []string{"javac", "Metric.java", "Evaluate.java"}, comesTrue: perPod},
 	"per-pod/bash":            {programs: []string{"bash", "jq"}, comesTrue: perPod},
+	"worker/python":           {programs: []string{"python3"}, comesTrue: perPodOfWorker},
+	"worker/go":               {programs: []string{"go"}, build: []string{"go", "build", "-o", "worker", "."}, comesTrue: perPodOfWorker},
+	"worker/node":             {programs: []string{"node"}, comesTrue: perPodOfWorker},
+	"worker/java":             {programs: []string{"java", "javac"}, build: []string{"javac", "Worker.java"}, comesTrue: perPodOfWorker},
+	"worker/bash":             {programs: []string{"bash", "jq"}, comesTrue: perPodOfWorker},
 	"cpu":                     {programs: []string{"python3"}, comesTrue: cpu},
 	"match-expressions":       {programs: []string{"python3"}, comesTrue: matchExpressions},
 	"http-request":            {programs: []string{"python3"}, comesTrue: httpRequest},
@@ -95,6 +100,20 @@ func perPod(s *story) {
 	s.becomes(8)
 	s.labelPods(pods, 0, "sessions", "0")
 	s.becomes(1)
+}
+
+// perPodOfWorker tells the same of a worker, and that it goes on when a hook has
+// failed.
+func perPodOfWorker(s *story) {
+	const pods = "app.kubernetes.io/name=web"
+	perPod(s)
+	s.labelPods(pods, 0, "sessions", nil)
+	failure := s.says("the failure of a hook that finds no label", failedIn("metric"))
+	if !strings.Contains(failure.Error, "has no label sessions") {
+		s.Errorf("the log shows the error %q, want what the hook said", failure.Error)
+	}
+	s.labelPods(pods, 0, "sessions", "15")
+	s.becomes(2)
 }
 
 // cpu uses all that two pods request, twice the target, until it uses almost

@@ -222,9 +222,9 @@ func (s *story) annotate(key string, value any) {
 	s.setMetadata(s.resource, s.target.Name, "annotations", key, value)
 }
 
-// labelPods sets a label of the first pods of those that a selector matches; of
-// all when count is 0.
-func (s *story) labelPods(selector string, count int, key, value string) {
+// labelPods sets a label of the first pods of those that a selector matches, or
+// removes it when the value is nil; of all pods when count is 0.
+func (s *story) labelPods(selector string, count int, key string, value any) {
 	s.Helper()
 	pods, err := resourceOf(s.cluster, s.namespace, schema.GroupVersionKind{Version: "v1", Kind: "Pod"})
 	if err != nil {
@@ -335,9 +335,10 @@ func (s *story) says(what string, is func(line) bool) line {
 type line struct {
 	Message string `json:"msg"`
 	// Of the end of a run.
-	From   int    `json:"from"`
-	To     int    `json:"to"`
-	Reason string `json:"reason"`
+	From    int    `json:"from"`
+	To      int    `json:"to"`
+	Reason  string `json:"reason"`
+	Trigger string `json:"trigger"`
 	// Of a run that failed.
 	Stage  string `json:"stage"`
 	Error  string `json:"error"`
