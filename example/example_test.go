@@ -42,6 +42,7 @@ var stories = map[string]struct {
 	"worker/node":             {programs: []string{"node"}, comesTrue: perPodOfWorker},
 	"worker/java":             {programs: []string{"java", "javac"}, build: []string{"javac", "Worker.java"}, comesTrue: perPodOfWorker},
 	"worker/bash":             {programs: []string{"bash", "jq"}, comesTrue: perPodOfWorker},
+	"push":                    {programs: []string{"python3"}, comesTrue: push},
 	"cpu":                     {programs: []string{"python3"}, comesTrue: cpu},
 	"match-expressions":       {programs: []string{"python3"}, comesTrue: matchExpressions},
 	"http-request":            {programs: []string{"python3"}, comesTrue: httpRequest},
@@ -114,6 +115,24 @@ func perPodOfWorker(s *story) {
 	}
 	s.labelPods(pods, 0, "sessions", "15")
 	s.becomes(2)
+}
+
+// push waits for the first run, which starts the worker. From then on the test
+// would be over before the next one on the interval.
+func push(s *story) {
+	queue := s.serve("python3", "server.py")
+	s.environment["QUEUE"] = queue
+	s.environment["interval"] = "10000"
+	s.run()
+	s.says("the first run", line.endsRun)
+	for _, then := range []struct {
+		jobs     string
+		replicas int32
+	}{{"25", 3}, {"61", 7}, {"0", 1}} {
+		s.putJobs(queue, then.jobs)
+		s.says("a pushed run with "+then.jobs+" jobs", func(l line) bool { return l.Trigger == "push" && l.To == int(then.replicas) })
+		s.becomes(then.replicas)
+	}
 }
 
 // cpu uses all that two pods request, twice the target, until it uses almost

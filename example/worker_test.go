@@ -55,6 +55,35 @@ func TestWorkers(t *testing.T) {
 	}
 }
 
+// TestWorkersPushed is the first test's counterpart for the example that pushes.
+func TestWorkersPushed(t *testing.T) {
+	t.Parallel()
+	need(t, "python3")
+	s := &story{T: t, directory: "push"}
+	queue := s.serve("python3", "server.py")
+	w := startWorker(t, "push", "QUEUE="+queue)
+	w.answers("metric", `{}`, `"0"`)
+	w.pushes("0 jobs wait")
+	for _, jobs := range []string{"25", "61", "0"} {
+		s.putJobs(queue, jobs)
+		w.pushes(jobs + " jobs wait")
+		w.answers("metric", `{}`, `"`+jobs+`"`)
+	}
+	w.answers("evaluate", `{"metrics": [{"resource": "web", "value": "25"}]}`, `{"targetReplicas": 3}`)
+	w.fails("evaluate", `{"metrics": [{"resource": "web"}]}`, "value")
+	w.ends()
+}
+
+// TestWorkerWhoseQueueIsAway must say so, and must end all the same.
+func TestWorkerWhoseQueueIsAway(t *testing.T) {
+	t.Parallel()
+	need(t, "python3")
+	w := startWorker(t, "push", "QUEUE=http://127.0.0.1:1")
+	w.fails("metric", `{}`, "refused")
+	w.answers("evaluate", `{"metrics": [{"resource": "web", "value": "0"}]}`, `{"targetReplicas": 0}`)
+	w.ends()
+}
+
 // TestTranscript holds the conversation that docs/workers.md shows against what
 // the worker in Python says.
 func TestTranscript(t *testing.T) {
