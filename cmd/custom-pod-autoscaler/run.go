@@ -10,6 +10,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/KimMachineGun/automemlimit/memlimit"
 	"golang.org/x/sync/errgroup"
 	"k8s.io/klog/v2"
 
@@ -34,6 +35,7 @@ func run(ctx context.Context, loaded config.Loaded, kubeconfig string, logTo *os
 		log.Warn("The configuration may not do what it is meant to", "warning", warning)
 	}
 
+	limitMemory(memlimit.FromCgroup, log)
 	clientConfig, err := resource.ClientConfig(kubeconfig)
 	if err != nil {
 		return err
