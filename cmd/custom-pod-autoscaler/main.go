@@ -19,8 +19,8 @@ import (
 var version = "dev"
 
 // lastResort is how long after a signal the process ends in any case. A stop
-// takes 2.6 s at most: the grace of the hooks, and half a second each to hand over
-// the state and to release the lease.
+// takes 2.8 s at most: the grace of the hooks, half a second each to hand over the
+// state and to release the lease, and the moment that workers have to end.
 const lastResort = 3 * time.Second
 
 // What the exit status says.
