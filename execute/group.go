@@ -105,6 +105,11 @@ func (g *group) end(ctx context.Context) bool {
 	defer context.AfterFunc(ctx, func() { g.drainFor(hastyDrainTime) })()
 	<-g.stdoutEnded
 	<-g.stderrEnded
+	return g.finish()
+}
+
+// finish is the rest of end, once stdout and stderr have been read.
+func (g *group) finish() bool {
 	closeAll([]*os.File{g.stdin, g.stdout, g.stderr})
 	<-g.fed
 	select {

@@ -5,6 +5,7 @@ package execute
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -158,6 +159,8 @@ while read -r line; do
   printf '{"jsonrpc":"2.0","id":%s,"result":"5"}\n' "$id"
 done`
 
+var errNotYet = errors.New("not asked yet")
+
 func TestWorkerFaultsLeaveNothingBehind(t *testing.T) {
 	withoutCollection(t)
 	pool := newPool(t, PoolOptions{MaxOutputBytes: 4096})
@@ -178,7 +181,8 @@ func TestWorkerFaultsLeaveNothingBehind(t *testing.T) {
 			}
 			// It is asked something else in between: one that never answers
 			// would be started less and less often.
-			for ask("answer") != nil {
+			for err := errNotYet; err != nil; {
+				err = ask("answer")
 			}
 		}
 		return failed

@@ -6,7 +6,6 @@ package execute
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -21,9 +20,9 @@ const (
 	// exitGrace is how long a process that closed its stdout may take to exit,
 	// which is the better explanation.
 	exitGrace = 100 * time.Millisecond
-	// maxBatch is how many bytes of requests are written at once: what a pipe
+	// readSize is how much of stdout is read at once, in bytes: what a pipe
 	// holds.
-	maxBatch = 64 << 10
+	readSize = 64 << 10
 	// maxUnasked is how many messages that answer nothing a process may print
 	// in a second. More is a flood, which costs us time that the hooks need.
 	maxUnasked = 1000
@@ -146,14 +145,10 @@ func (p *process) closeQueue() {
 	}
 }
 
-// feed writes the requests to its stdin, those that are there at once together,
-// until the queue is closed.
+// feed writes the requests to its stdin until the queue is closed.
 func (p *process) feed(stdin io.Writer) {
 	failed := false
 	for next := range p.queue {
-		for len(next) < maxBatch && len(p.queue) > 0 {
-			next = append(next, <-p.queue...)
-		}
 		if !failed {
 			// A process that reads no more is found out by what it does not
 			// answer.
@@ -165,7 +160,7 @@ func (p *process) feed(stdin io.Writer) {
 
 // read reads its messages until they end, or until one is none.
 func (p *process) read(stdout io.Reader) {
-	lines := bufio.NewReaderSize(stdout, maxBatch)
+	lines := bufio.NewReaderSize(stdout, readSize)
 	for {
 		line, err := readLine(lines, p.crew.limit)
 		if errors.Is(err, errTooMuch) || int64(len(line)) > p.crew.limit {
@@ -260,7 +255,7 @@ func (p *process) attend() {
 	<-g.stderrEnded
 	kind, reason := p.verdict(exited)
 	p.crew.lost(p, kind, reason, p.stderr.String())
-	if !g.end(context.Background()) {
+	if !g.finish() {
 		p.log.Warn("A worker could not be killed and is still there")
 	}
 }

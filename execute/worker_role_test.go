@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -124,7 +125,7 @@ func fork() {
 // which each process leaves a file with its ID as its name.
 func beWorker(args []string) {
 	if len(args) > 0 {
-		must(os.WriteFile(filepath.Join(args[0], fmt.Sprint(os.Getpid())), nil, 0o600))
+		must(os.WriteFile(filepath.Join(args[0], strconv.Itoa(os.Getpid())), nil, 0o600)) //nolint:gosec // the test's own folder
 	}
 	w := &obedient{out: os.Stdout}
 	lines := bufio.NewReader(os.Stdin)

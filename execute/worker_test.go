@@ -73,7 +73,10 @@ func (s *staff) processes() []int {
 }
 
 // file is a path in a folder of the test's own.
-func file(t testing.TB, name string) string { return filepath.Join(t.TempDir(), name) }
+func file(t testing.TB, name string) string {
+	t.Helper()
+	return filepath.Join(t.TempDir(), name)
+}
 
 func TestWorkerAnswers(t *testing.T) {
 	t.Parallel()
