@@ -17,6 +17,7 @@ import (
 	"math"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/config"
@@ -31,6 +32,9 @@ type Call struct {
 	Subject string
 	// Payload is the JSON handed to the hook.
 	Payload []byte
+
+	// allowance is what the run may still answer; nil is without a bound.
+	allowance *allowance
 }
 
 // Result is a hook's answer.
@@ -196,11 +200,54 @@ func (c Call) interrupted(ctx context.Context, timeout time.Duration, what strin
 var errTooMuch = errors.New("too much output")
 
 // readAtMost reads to the end, or fails with errTooMuch when there is more than
-// limit. It takes memory only as the answer grows.
-func readAtMost(r io.Reader, limit int64) ([]byte, error) {
-	data, err := io.ReadAll(io.LimitReader(r, min(limit, math.MaxInt64-1)+1))
+// limit, and with errRunOutput when the run has no more to answer. It takes
+// memory only as the answer grows.
+func (c Call) readAtMost(r io.Reader, limit int64) ([]byte, error) {
+	data, err := io.ReadAll(io.LimitReader(c.allowance.counting(r), min(limit, math.MaxInt64-1)+1))
 	if int64(len(data)) > limit {
 		return nil, errTooMuch
 	}
 	return data, err
+}
+
+// maxRunOutput bounds what all the hooks of one run print together, in bytes.
+const maxRunOutput = 64 << 20
+
+// errRunOutput says that there was more than that.
+var errRunOutput = fmt.Errorf("the hooks of this run have printed more than %d MiB together", maxRunOutput>>20)
+
+// allowance is what the hooks of a run may still print. It is counted as it is
+// read, since many are asked at once. It is safe for concurrent use; nil is
+// without a bound.
+type allowance struct{ left atomic.Int64 }
+
+func newAllowance() *allowance {
+	var a allowance
+	a.left.Store(maxRunOutput)
+	return &a
+}
+
+// take uses some of it up.
+func (a *allowance) take(bytes int) error {
+	if a != nil && a.left.Add(-int64(bytes)) < 0 {
+		return errRunOutput
+	}
+	return nil
+}
+
+// counting is a reader that takes what is read.
+func (a *allowance) counting(r io.Reader) io.Reader { return countingReader{r, a} }
+
+type countingReader struct {
+	io.Reader
+	allowance *allowance
+}
+
+// Read reads, unless nothing is left of the allowance.
+func (r countingReader) Read(p []byte) (int, error) {
+	n, err := r.Reader.Read(p)
+	if tooMuch := r.allowance.take(n); tooMuch != nil {
+		return n, tooMuch
+	}
+	return n, err
 }

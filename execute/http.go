@@ -75,8 +75,10 @@ func (r *request) Execute(ctx context.Context, call Call) (Result, error) {
 		return Result{}, refused(call, response)
 	}
 	// Reading to the end is also what lets the connection be used again.
-	output, err := readAtMost(response.Body, r.limit)
+	output, err := call.readAtMost(response.Body, r.limit)
 	switch {
+	case errors.Is(err, errRunOutput):
+		return Result{}, call.fault(KindOutput, err, "%v", err)
 	case errors.Is(err, errTooMuch):
 		return Result{}, call.fault(KindOutput, err, "the response is longer than %d bytes, the limit set by maxOutputBytes", r.limit)
 	case err != nil:

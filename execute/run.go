@@ -47,9 +47,6 @@ const (
 	RunAPIDryRun RunType = "api_dry_run"
 )
 
-// maxRunOutput bounds what all the hooks of one run print together, in bytes.
-const maxRunOutput = 64 << 20
-
 // Hooks are the executors of a configuration by stage. A stage that is not
 // configured is absent.
 type Hooks map[Stage]Executor
@@ -60,16 +57,16 @@ type Run struct {
 	// Type is handed to every hook.
 	Type RunType
 
-	hooks Hooks
+	hooks     Hooks
+	allowance *allowance
 
 	mu     sync.Mutex
-	output int
 	clocks map[Stage]*clock
 }
 
 // NewRun begins a run.
 func NewRun(runType RunType, hooks Hooks) *Run {
-	return &Run{Type: runType, hooks: hooks, clocks: map[Stage]*clock{}}
+	return &Run{Type: runType, hooks: hooks, allowance: newAllowance(), clocks: map[Stage]*clock{}}
 }
 
 // Has says whether the stage has a hook.
@@ -113,20 +110,14 @@ func (r *Run) Ask(ctx context.Context, stage Stage, question Question) ([]byte, 
 		return nil, nil
 	}
 	defer r.Time(stage)()
-	call := Call{Stage: stage, Subject: question.Subject}
+	call := Call{Stage: stage, Subject: question.Subject, allowance: r.allowance}
 	payload, err := question.payload()
 	if err != nil {
 		return nil, call.fault(KindStart, err, "encoding the payload: %v", err)
 	}
 	call.Payload = payload
 	result, err := hook.Execute(ctx, call)
-	if err != nil {
-		return nil, err
-	}
-	if total := r.count(len(result.Output)); total > maxRunOutput {
-		return nil, call.fault(KindOutput, nil, "the hooks of this run have printed more than %d MiB together", maxRunOutput>>20)
-	}
-	return result.Output, nil
+	return result.Output, err
 }
 
 // clock is how long a stage has taken.
@@ -170,13 +161,6 @@ func (r *Run) Durations() map[Stage]time.Duration {
 		durations[stage] = c.took
 	}
 	return durations
-}
-
-func (r *Run) count(printed int) (total int) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.output += printed
-	return r.output
 }
 
 // OnTrigger has trigger called whenever a worker among the hooks asks for a run.

@@ -37,7 +37,7 @@ func (s *shell) Execute(ctx context.Context, call Call) (Result, error) {
 	var keep tail
 	running.converse(
 		func(stdin io.Writer) { _, _ = stdin.Write(call.Payload) }, // a hook may ignore its stdin
-		func(stdout io.Reader) { answer.output, answer.err = readAtMost(stdout, s.pool.limit) },
+		func(stdout io.Reader) { answer.output, answer.err = call.readAtMost(stdout, s.pool.limit) },
 		s.stderrSink(ctx, call, &keep),
 	)
 	fault := s.await(ctx, call, running, &answer)
@@ -72,6 +72,9 @@ func (s *shell) await(ctx context.Context, call Call, running *group, answer *an
 			}
 		case <-stdoutEnded:
 			stdoutEnded = nil
+			if errors.Is(answer.err, errRunOutput) {
+				return call.fault(KindOutput, errRunOutput, "%v; killed", errRunOutput)
+			}
 			if errors.Is(answer.err, errTooMuch) {
 				return call.fault(KindOutput, errTooMuch, "printed more than %d bytes, the limit set by maxOutputBytes; killed", s.pool.limit)
 			}

@@ -30,6 +30,9 @@ func (w *worker) Execute(ctx context.Context, call Call) (Result, error) {
 	if fault != nil {
 		return Result{}, fault.Error
 	}
+	if err := call.allowance.take(len(output)); err != nil {
+		return Result{}, call.fault(KindOutput, err, "%v", err)
+	}
 	return Result{Output: output}, nil
 }
 
