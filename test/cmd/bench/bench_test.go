@@ -5,34 +5,169 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
 	"regexp"
 	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
 )
 
-// The whole of it, small: every figure of every kind is there.
+// toy is the whole of it, small.
+func toy(t *testing.T, programs ...string) options {
+	t.Helper()
+	return options{
+		binaries: programs, pods: []int{2, 3}, runs: 2, budget: 200 * time.Millisecond, longest: time.Minute,
+		starts: 2, pushes: 3, decisions: 1000,
+		only: regexp.MustCompile(""), json: filepath.Join(t.TempDir(), "report.json"),
+	}
+}
+
+// The program of this checkout beside another that follows the contract: every
+// figure of every kind is there.
 func TestBench(t *testing.T) {
-	var report bytes.Buffer
-	if err := bench(t.Context(), "", 3, 2, 1000, &report); err != nil {
+	t.Parallel()
+	built := filepath.Join(t.TempDir(), "custom-pod-autoscaler")
+	if err := build(t.Context(), built); err != nil {
 		t.Fatal(err)
 	}
-	t.Log(report.String())
+	o := toy(t, built, "testdata/follower.py")
+	var printed bytes.Buffer
+	if err := bench(t.Context(), o, &printed); err != nil {
+		t.Fatal(err)
+	}
+	t.Log(printed.String())
 	for _, row := range []string{
-		`3 pods; medians and means of at most 2 runs; the program is \d+\.\d MB`,
-		`sh, per-pod +python, per-pod +sh, per-resource +sh, scaling`,
-		`wall time of a run( +[1-9]\d*\.\d ms){4}`,
-		`stage read( +\d+\.\d ms){4}`,
-		`stage metric( +\d+\.\d ms){4}`,
-		`stage write( +-){3} +\d+\.\d ms`,
-		`CPU time of the program( +\d+\.\d ms){4}`,
-		`API requests( +[3-5]\.\d){4}`,
-		`bytes from the API server( +[1-9]\d* kB){4}`,
-		`peak memory( +[1-9]\d*\.\d MB){4}`,
-		`1000 decisions over a random load`,
+		`(?m)^A +/.*custom-pod-autoscaler +\d+\.\d MB +\d+\.\d MB$`,
+		`(?m)^B +testdata/follower.py +0\.0 MB +0\.0 MB$`,
+		`the API server is reached by \S+`,
+		`start, per-resource( +[1-9]\d*\.\d ms){6} +\d+\.\d\d`,
+		`start, per-pod( +[1-9]\d*\.\d ms){6} +\d+\.\d\d`,
+		`push +.*( +\d+\.\d ms){3} +(-|\d+\.\d\d)\n`,
+		`2 pods; a list of them is [1-9]\d*\.\d kB in protobuf and [1-9]\d*\.\d kB in JSON`,
+		`3 pods; a list of them`,
+		`runs +time +fastest +own CPU +hooks' CPU +requests +received +memory +peak\n`,
+		`3 pods, within one program\n`,
+		`time, worker, per-pod / python, one after another, per-pod +(-|\d+\.\d\d) +\d+\.\d\d`,
+		`time, shell, per-pod / shell, one after another, per-pod +\d+\.\d\d +\d+\.\d\d`,
+		`requests of a run, shell, per-pod +[1-9]\.\d\d +3\.00`,
+		`bytes of a run / a list of the pods in protobuf, shell, per-pod +\d+\.\d\d +[1-9]\.\d\d`,
+		`1000 decisions of this checkout over a random load`,
 		`a decision with a window +[1-9]\d* ns +[1-9]\d* % scale`,
 		`a decision with behavior +[1-9]\d* ns +[1-9]\d* % scale`,
+		`B, http, per-pod: it ended: exit status 2: this program knows no http hooks`,
 	} {
-		if !regexp.MustCompile(row).Match(report.Bytes()) {
+		if !regexp.MustCompile(row).Match(printed.Bytes()) {
 			t.Errorf("no row %s", row)
+		}
+	}
+	checkRows(t, readReport(t, o.json))
+}
+
+func readReport(t *testing.T, file string) report {
+	t.Helper()
+	content, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var r report
+	if err := json.Unmarshal(content, &r); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// checkRows checks that every kind is there at the sizes that it is measured
+// at, with figures, or a note that says why not.
+func checkRows(t *testing.T, r report) {
+	t.Helper()
+	want := map[int][]string{}
+	for _, k := range kinds {
+		want[2] = append(want[2], k.name)
+		if k.perPod {
+			want[3] = append(want[3], k.name)
+		}
+	}
+	got := map[int][]string{}
+	for _, size := range r.Sizes {
+		for _, row := range size.Rows {
+			got[size.Pods] = append(got[size.Pods], row.Kind)
+			for label := range r.Programs {
+				checkFigures(t, r, row, label)
+			}
+		}
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("kinds (-want +got):\n%s", diff)
+	}
+}
+
+func checkFigures(t *testing.T, r report, row row, label string) {
+	t.Helper()
+	f := row.Programs[label]
+	if f == nil {
+		noted := false
+		for _, n := range r.Notes {
+			noted = noted || n.Program == label && n.What == row.Kind && n.Why != ""
+		}
+		if !noted {
+			t.Errorf("%s of %s: neither figures nor a note", row.Kind, label)
+		}
+		return
+	}
+	if f.Runs < 1 || f.Time <= 0 || f.Requests < 1 || f.Bytes < 1 || f.Resident < 1 || f.Peak < f.Resident {
+		t.Errorf("%s of %s: %+v", row.Kind, label, *f)
+	}
+}
+
+// Only what is asked for is measured; decisions take no control plane.
+func TestOnly(t *testing.T) {
+	t.Parallel()
+	o := toy(t, "testdata/follower.py")
+	o.only = regexp.MustCompile("^decisions$")
+	var printed bytes.Buffer
+	if err := bench(t.Context(), o, &printed); err != nil {
+		t.Fatal(err)
+	}
+	r := readReport(t, o.json)
+	if len(r.Decisions) != 2 || r.Sizes != nil || r.Starts != nil || !r.Pushes.IsZero() || r.Access != "" {
+		t.Errorf("it measured more:\n%s", printed.String())
+	}
+	o.only = regexp.MustCompile("nothing has this name")
+	if err := bench(t.Context(), o, &printed); err != errNothing { //nolint:errorlint // it is that
+		t.Errorf("got %v, want %v", err, errNothing)
+	}
+}
+
+func TestParse(t *testing.T) {
+	t.Parallel()
+	o, err := parse([]string{"--binary", "a", "--binary", "b", "--pods", "20, 5,20", "--runs", "3", "--only", "^http", "--json", "r.json"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"a", "b"}, o.binaries); diff != "" {
+		t.Errorf("binaries (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]int{5, 20}, o.pods); diff != "" {
+		t.Errorf("pods (-want +got):\n%s", diff)
+	}
+	if o.runs != 3 || !o.only.MatchString("http, per-pod") || o.only.MatchString("shell") || o.json != "r.json" || o.decisions != 1_000_000 {
+		t.Errorf("%+v", o)
+	}
+	for _, wrong := range [][]string{
+		{"--binary", "a", "--binary", "b", "--binary", "c"},
+		{"--pods", "0"},
+		{"--pods", "10,many"},
+		{"--pods", "100000"},
+		{"--runs", "0"},
+		{"--budget", "0s"},
+		{"--only", "("},
+		{"more"},
+	} {
+		if _, err := parse(wrong); err == nil {
+			t.Errorf("%v was accepted", wrong)
 		}
 	}
 }

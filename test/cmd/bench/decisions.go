@@ -4,10 +4,7 @@
 package main
 
 import (
-	"fmt"
-	"io"
 	"math/rand/v2"
-	"text/tabwriter"
 	"time"
 
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
@@ -18,18 +15,26 @@ import (
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/scale"
 )
 
-// reportDecisions measures deciding alone, in this process: no hook, no API
+// decision is what a decision costs.
+type decision struct {
+	Name  string `json:"name"`
+	Count int    `json:"count"`
+	// Nanoseconds are the mean of one, ScalePercent is how many scaled.
+	Nanoseconds  int64 `json:"nanoseconds"`
+	ScalePercent int   `json:"scalePercent"`
+}
+
+// measureDecisions measures deciding alone, in this process: no hook, no API
 // server.
-func reportDecisions(to io.Writer, decisions int) error {
-	fmt.Fprintf(to, "\n%d decisions over a random load, 15 s apart; the mean of one, with its words and what it remembers\n\n", decisions)
-	table := tabwriter.NewWriter(to, 0, 0, 2, ' ', tabwriter.AlignRight)
-	row := func(name string, c config.Autoscaler) {
-		took, scaled := decide(c, decisions)
-		fmt.Fprintf(table, "%s\t%d ns\t%d %% scale\t\n", name, took.Nanoseconds()/int64(decisions), 100*scaled/decisions)
+func measureDecisions(count int) []decision {
+	measure := func(name string, c config.Autoscaler) decision {
+		took, scaled := decide(c, count)
+		return decision{Name: name, Count: count, Nanoseconds: took.Nanoseconds() / int64(count), ScalePercent: 100 * scaled / count}
 	}
-	row("a decision with a window", config.Autoscaler{DownscaleStabilization: new(config.Seconds(300))})
-	row("a decision with behavior", config.Autoscaler{Behavior: slow()})
-	return table.Flush()
+	return []decision{
+		measure("a decision with a window", config.Autoscaler{DownscaleStabilization: new(config.Seconds(300))}),
+		measure("a decision with behavior", config.Autoscaler{Behavior: slow()}),
+	}
 }
 
 // slow is a behavior with both windows, and two policies each way.

@@ -4,241 +4,185 @@
 package main
 
 import (
-	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
-	"strconv"
-	"strings"
-	"syscall"
 	"time"
 )
 
-// kind is a kind of autoscaler that is measured.
-type kind struct {
-	name    string
-	mode    string
-	program string
-	// metric and evaluate are the hooks' arguments. The hooks read their
-	// payload and answer with next to nothing, so that the cost is the calls'.
-	metric, evaluate []string
-}
+// A run is measured from outside, as one request for an evaluation: any program
+// answers that, whatever it logs, and the next follows at once. Nothing has to
+// be timed in the loop.
 
-var kinds = []kind{
-	{
-		"sh, per-pod", "per-pod", "/bin/sh",
-		[]string{"-c", "cat >/dev/null; echo 5"},
-		[]string{"-c", `cat >/dev/null; echo '{"targetReplicas": PODS}'`},
-	},
-	{
-		"python, per-pod", "per-pod", "python3",
-		[]string{"-c", "import json, sys; json.load(sys.stdin); print(5)"},
-		[]string{"-c", `import json, sys; json.load(sys.stdin); print('{"targetReplicas": PODS}')`},
-	},
-	{
-		"sh, per-resource", "per-resource", "/bin/sh",
-		[]string{"-c", "cat >/dev/null; echo 5"},
-		[]string{"-c", `cat >/dev/null; echo '{"targetReplicas": PODS}'`},
-	},
-	{
-		// Each run scales, one up or one down.
-		"sh, scaling", "per-resource", "/bin/sh",
-		[]string{"-c", "cat >/dev/null; echo 5"},
-		[]string{"-c", `cat >/dev/null; if rm up 2>/dev/null; then n=PODS; else : >up; n=$((PODS - 1)); fi; echo "{\"targetReplicas\": $n}"`},
-	},
-}
+// warmUps are the first runs, which are not counted: a program looks up its
+// target, opens connections, starts workers. Where they take too long there
+// are fewer.
+const warmUps = 2
 
-// interpreter is the program itself: what PATH finds first may be a script of
-// a version manager that looks for it, and costs more than the hook.
-func (k kind) interpreter(ctx context.Context) (string, error) {
-	if k.program != "python3" {
-		return k.program, nil
-	}
-	output, err := exec.CommandContext(ctx, k.program, "-c", "import sys; print(sys.executable, end='')").Output()
-	return string(output), err
-}
-
-// result is what a run of a kind costs. Times and counts are of one run.
-type result struct {
-	kind string
-	wall time.Duration
-	// stages are the medians of each stage.
-	stages map[string]time.Duration
-	// process is the CPU time of the program itself, children that of hooks.
-	process, children time.Duration
-	requests, bytes   float64
-	// peak is the most memory the program itself had resident, in bytes.
-	peak int64
-}
-
-// line is a line of the program's log that tells the durations of a run.
-type line struct {
-	Level     string                   `json:"level"`
-	Msg       string                   `json:"msg"`
-	Error     string                   `json:"error"`
-	Took      time.Duration            `json:"took"`
-	Durations map[string]time.Duration `json:"durations"`
-}
-
-// patience is when no further run of a kind is measured.
-const patience = time.Minute
-
-// measure runs the program until it has run that often, or for a minute, and
-// reads the figures between the end of the first run, which warms it up, and
-// that of the last.
-func measure(ctx context.Context, binary, directory string, p *proxy, k kind, pods, runs int) (result, error) {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
-	defer cancel()
-	command, lines, err := launch(ctx, binary, directory, p, k, pods)
-	if err != nil {
-		return result{}, err
-	}
+// measure has each program that can run a kind do so, in turn, so that what
+// disturbs one disturbs the other.
+func (s *session) measure(ctx context.Context, k kind, pods int) (row, error) {
+	measured := row{Kind: k.name, Programs: map[string]*figures{}}
+	var all []*gauge
 	defer func() {
-		cancel()
-		_ = command.Wait()
+		for _, g := range all {
+			g.program.stop()
+		}
 	}()
-
-	if _, err := readRun(lines); err != nil {
-		return result{}, err
-	}
-	before, err := readUsage(command.Process.Pid)
-	if err != nil {
-		return result{}, err
-	}
-	requests, bytes := p.requests.Load(), p.bytes.Load()
-	var walls []time.Duration
-	stages := map[string][]time.Duration{}
-	for began := time.Now(); len(walls) < runs && (walls == nil || time.Since(began) < patience); {
-		run, err := readRun(lines)
+	for _, subject := range s.subjects {
+		g, err := s.begin(ctx, subject, k, pods)
+		if ctx.Err() != nil {
+			return measured, context.Cause(ctx)
+		}
 		if err != nil {
-			return result{}, err
+			s.note(subject, k.name, err)
+			continue
 		}
-		walls = append(walls, run.Took)
-		for stage, took := range run.Durations {
-			stages[stage] = append(stages[stage], took)
+		all = append(all, g)
+	}
+	for running := slices.Clone(all); len(running) > 0; {
+		running = slices.DeleteFunc(running, func(g *gauge) bool { return g.next(ctx) })
+	}
+	for _, g := range all {
+		if ctx.Err() != nil {
+			return measured, context.Cause(ctx)
 		}
+		if g.err != nil {
+			s.note(g.program.subject, k.name, g.err)
+			continue
+		}
+		measured.Programs[g.program.label] = g.figures()
 	}
-	after, err := readUsage(command.Process.Pid)
-	if err != nil {
-		return result{}, err
-	}
-	n := time.Duration(len(walls))
-	r := result{
-		kind: k.name, wall: median(walls), stages: map[string]time.Duration{},
-		process: (after.process - before.process) / n, children: (after.children - before.children) / n,
-		requests: float64(p.requests.Load()-requests) / float64(n),
-		bytes:    float64(p.bytes.Load()-bytes) / float64(n),
-		peak:     after.peak,
-	}
-	for stage, took := range stages {
-		r.stages[stage] = median(took)
-	}
-	return r, nil
+	measured.Ratio = ratios(measured.Programs)
+	return measured, nil
 }
 
-// launch starts the program with an interval so short that runs follow each
-// other closely, but not so that it never rests.
-func launch(ctx context.Context, binary, directory string, p *proxy, k kind, pods int) (*exec.Cmd, *bufio.Scanner, error) {
-	interpreter, err := k.interpreter(ctx)
-	if err != nil {
-		return nil, nil, err
+// begin starts a program with a kind.
+func (s *session) begin(ctx context.Context, subject *subject, k kind, pods int) (*gauge, error) {
+	if k.python && s.hooks.python == "" {
+		return nil, errNoPython
 	}
-	method := func(args []string) map[string]any {
-		return map[string]any{"type": "shell", "timeout": 60_000, "shell": map[string]any{"entrypoint": interpreter, "command": args}}
+	if expected := s.expect(subject, k, pods); expected > s.longest {
+		return nil, fmt.Errorf("with %d pods a run would take about %s", pods, expected.Round(time.Second))
 	}
-	evaluate := []string{k.evaluate[0], strings.ReplaceAll(k.evaluate[1], "PODS", strconv.Itoa(pods))}
-	config, err := json.Marshal(map[string]any{
-		"scaleTargetRef": map[string]any{"apiVersion": "apps/v1", "kind": "Deployment", "name": deployment},
-		"runMode":        k.mode, "interval": 200, "maxReplicas": pods, "logVerbosity": 1, "logFormat": "json",
-		"apiConfig": map[string]any{"enabled": false},
-		"metric":    method(k.metric), "evaluate": method(evaluate),
-	})
-	if err != nil {
-		return nil, nil, err
-	}
-	file := filepath.Join(directory, "config.json")
-	if err := os.WriteFile(file, config, 0o600); err != nil {
-		return nil, nil, err
-	}
-	command := exec.CommandContext(ctx, binary, "--config", file, "--kubeconfig", p.kubeconfig)
-	command.Cancel = func() error { return command.Process.Signal(syscall.SIGTERM) }
-	command.WaitDelay = 5 * time.Second
-	command.Dir = directory
-	output, err := command.StderrPipe()
-	if err != nil {
-		return nil, nil, err
-	}
-	lines := bufio.NewScanner(output)
-	lines.Buffer(nil, 1<<20)
-	return command, lines, command.Start()
-}
-
-// readRun reads the log up to the end of a run.
-func readRun(lines *bufio.Scanner) (line, error) {
-	var run line
-	for lines.Scan() {
-		var l line
-		if err := json.Unmarshal(lines.Bytes(), &l); err != nil {
-			return line{}, fmt.Errorf("the program says %s", lines.Text())
-		}
-		switch {
-		case l.Level == "ERROR":
-			return line{}, fmt.Errorf("the program says %s: %s", l.Msg, l.Error)
-		case l.Took > 0 && l.Level == "INFO":
-			run = l
-		case l.Durations != nil:
-			run.Durations = l.Durations
-			return run, nil
+	target, replicas := deployment, pods
+	if k.scales {
+		target, replicas = subject.deployment, fewPods
+		if err := s.reset(ctx, target, fewPods); err != nil {
+			return nil, err
 		}
 	}
-	return line{}, errors.Join(errors.New("the program ended early"), lines.Err(), io.ErrUnexpectedEOF)
-}
-
-// usage is what a process has used so far.
-type usage struct {
-	process, children time.Duration
-	peak              int64
-}
-
-// clockTick is the unit of the kernel's figures, 100 a second on every Linux.
-const clockTick = 10 * time.Millisecond
-
-// readUsage reads /proc: proc_pid_stat(5), proc_pid_status(5).
-func readUsage(pid int) (usage, error) {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	program, err := subject.start(ctx, k.config(s.hooks, target, replicas, never))
 	if err != nil {
-		return usage{}, err
+		return nil, err
 	}
-	// The fields after the name, which may hold anything, in parentheses.
-	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
-	const user = 14 - 3
-	var ticks [4]time.Duration
-	for i := range ticks {
-		n, err := strconv.Atoi(fields[user+i])
-		if err != nil {
-			return usage{}, fmt.Errorf("reading the CPU time: %w", err)
+	if err := program.ready(ctx); err != nil {
+		program.stop()
+		return nil, err
+	}
+	return &gauge{program: program, runs: s.runs, budget: s.budget, longest: s.longest}, nil
+}
+
+var errNoPython = errors.New("python3 is not here")
+
+// expect is how long a run will take, after one with fewer pods.
+func (s *session) expect(subject *subject, k kind, pods int) time.Duration {
+	for _, size := range slices.Backward(s.report.Sizes) {
+		for _, r := range size.Rows {
+			if f := r.Programs[subject.label]; r.Kind == k.name && f != nil {
+				return time.Duration(f.Time * float64(time.Millisecond) * float64(pods) / float64(size.Pods))
+			}
 		}
-		ticks[i] = time.Duration(n) * clockTick
 	}
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return usage{}, err
-	}
-	_, rest, _ := strings.Cut(string(status), "VmHWM:")
-	var kibibytes int64
-	if _, err := fmt.Sscan(rest, &kibibytes); err != nil {
-		return usage{}, fmt.Errorf("reading the peak memory: %w", err)
-	}
-	return usage{process: ticks[0] + ticks[1], children: ticks[2] + ticks[3], peak: kibibytes << 10}, nil
+	return 0
 }
 
-func median(all []time.Duration) time.Duration {
-	slices.Sort(all)
-	return all[len(all)/2]
+// gauge measures one program.
+type gauge struct {
+	program         *program
+	runs            int
+	budget, longest time.Duration
+
+	// warming are the runs that do not count, spent what they took.
+	warming int
+	spent   time.Duration
+	// took are the runs that count, total what they took.
+	took  []time.Duration
+	total time.Duration
+	// opened is the reading before the first run that counts, closed that after
+	// the last.
+	opened, closed reading
+	err            error
 }
+
+// reading is what was used up to a moment.
+type reading struct {
+	usage
+	requests, bytes int64
+}
+
+func (g *gauge) read() (reading, error) {
+	used, err := readUsage("/proc", g.program.command.Process.Pid)
+	return reading{usage: used, requests: g.program.proxy.requests.Load(), bytes: g.program.proxy.bytes.Load()}, err
+}
+
+// next makes another run and reports whether it was the last, for whatever
+// reason.
+func (g *gauge) next(ctx context.Context) (last bool) {
+	if len(g.took) == 0 {
+		if g.opened, g.err = g.read(); g.err != nil {
+			return true
+		}
+	}
+	took, err := g.program.evaluate(ctx, g.longest)
+	if err != nil {
+		g.err = err
+		return true
+	}
+	if g.warm(took) {
+		return false
+	}
+	g.took, g.total = append(g.took, took), g.total+took
+	if !g.enough() {
+		return false
+	}
+	g.closed, g.err = g.read()
+	return true
+}
+
+// warm reports whether a run does not count: one of the first, unless another
+// like it would be too much to wait for.
+func (g *gauge) warm(took time.Duration) bool {
+	if len(g.took) > 0 || g.warming == warmUps || g.spent+took > 2*g.budget {
+		return false
+	}
+	g.warming, g.spent = g.warming+1, g.spent+took
+	return true
+}
+
+// enough reports whether no further run is needed: there are as many as asked
+// for, and enough of them that CPU time, which is counted in hundredths of a
+// second, means something; or the budget is spent.
+func (g *gauge) enough() bool {
+	return g.total >= g.budget || len(g.took) >= g.runs && g.total >= g.budget/4
+}
+
+// figures are those of one run.
+func (g *gauge) figures() *figures {
+	n := float64(len(g.took))
+	slices.Sort(g.took)
+	return &figures{
+		Runs:     len(g.took),
+		Time:     milliseconds(g.took[len(g.took)/2]),
+		Fastest:  milliseconds(g.took[0]),
+		Process:  milliseconds(g.closed.process-g.opened.process) / n,
+		Children: milliseconds(g.closed.children-g.opened.children) / n,
+		Requests: float64(g.closed.requests-g.opened.requests) / n,
+		Bytes:    float64(g.closed.bytes-g.opened.bytes) / n,
+		Resident: g.closed.resident,
+		Peak:     g.closed.peak,
+	}
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

@@ -4,44 +4,202 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
-	"io"
-	"text/tabwriter"
-	"time"
+	"os"
 )
 
-// stages are shown in the order of a run.
-var stages = []string{"read", "metric", "evaluate", "decide", "write"}
+// labels name the programs, in the order of the command line.
+var labels = [mostBinaries]string{"A", "B"}
 
-func report(to io.Writer, pods, runs int, binarySize int64, results []result) error {
-	fmt.Fprintf(to, "\n%d pods; medians and means of at most %d runs; the program is %.1f MB\n\n", pods, runs, float64(binarySize)/1e6)
-	table := tabwriter.NewWriter(to, 0, 0, 2, ' ', tabwriter.AlignRight)
-	row := func(name string, figure func(result) string) {
-		fmt.Fprint(table, name+"\t")
-		for _, r := range results {
-			fmt.Fprint(table, figure(r)+"\t")
-		}
-		fmt.Fprintln(table)
-	}
-	row("", func(r result) string { return r.kind })
-	row("wall time of a run", func(r result) string { return milliseconds(r.wall) })
-	row("against the first", func(r result) string { return fmt.Sprintf("%.2fx", float64(r.wall)/float64(results[0].wall)) })
-	for _, stage := range stages {
-		row("stage "+stage, func(r result) string {
-			if took, ok := r.stages[stage]; ok {
-				return milliseconds(took)
-			}
-			return "-"
-		})
-	}
-	row("CPU time of the program", func(r result) string { return milliseconds(r.process) })
-	row("CPU time of the hooks", func(r result) string { return milliseconds(r.children) })
-	row("API requests", func(r result) string { return fmt.Sprintf("%.1f", r.requests) })
-	row("bytes from the API server", func(r result) string { return fmt.Sprintf("%.0f kB", r.bytes/1e3) })
-	row("peak memory", func(r result) string { return fmt.Sprintf("%.1f MB", float64(r.peak)/1e6) })
-	return table.Flush()
+// report is all that was measured, as --json writes it. Programs are maps by
+// label; what could not be measured is not in them.
+type report struct {
+	CPUs int `json:"cpus"`
+	// Access is how the programs reached the API server.
+	Access   string            `json:"access,omitempty"`
+	Programs map[string]binary `json:"programs"`
+	Starts   []latencyRow      `json:"starts,omitempty"`
+	Pushes   latencyRow        `json:"pushes,omitzero"`
+	Sizes    []sizeReport      `json:"sizes,omitempty"`
+	// Decisions are those of this checkout, whatever the programs are.
+	Decisions []decision `json:"decisions,omitempty"`
+	Notes     []note     `json:"notes,omitempty"`
 }
 
-func milliseconds(d time.Duration) string {
-	return fmt.Sprintf("%.1f ms", float64(d)/float64(time.Millisecond))
+// empty reports whether there is not a single figure of what was to be measured.
+func (r report) empty() bool {
+	measured := len(r.Decisions) > 0 || len(r.Pushes.Programs) > 0
+	for _, row := range r.Starts {
+		measured = measured || len(row.Programs) > 0
+	}
+	for _, size := range r.Sizes {
+		for _, row := range size.Rows {
+			measured = measured || len(row.Programs) > 0
+		}
+	}
+	return !measured
+}
+
+// latencyRow is a latency of each program.
+type latencyRow struct {
+	What     string                `json:"what"`
+	Programs map[string]*latencies `json:"programs"`
+	Ratio    float64               `json:"ratio,omitzero"`
+}
+
+// IsZero reports whether it was not to be measured.
+func (r latencyRow) IsZero() bool { return r.What == "" }
+
+type latencies struct {
+	Samples int     `json:"samples"`
+	Median  float64 `json:"medianMilliseconds"`
+	Fastest float64 `json:"fastestMilliseconds"`
+	Slowest float64 `json:"slowestMilliseconds"`
+}
+
+// sizeReport is what was measured with so many pods.
+type sizeReport struct {
+	Pods    int      `json:"pods"`
+	PodList podList  `json:"podList"`
+	Rows    []row    `json:"kinds"`
+	Targets []target `json:"targets,omitempty"`
+}
+
+// row is a kind, with the second program's figures over the first's.
+type row struct {
+	Kind     string              `json:"kind"`
+	Programs map[string]*figures `json:"programs"`
+	Ratio    map[string]float64  `json:"ratio,omitempty"`
+}
+
+// figures are those of one run of one program: the median of the time, means of
+// what was used, and the memory of the settled process.
+type figures struct {
+	Runs     int     `json:"runs"`
+	Time     float64 `json:"timeMilliseconds"`
+	Fastest  float64 `json:"fastestMilliseconds"`
+	Process  float64 `json:"processCPUMilliseconds"`
+	Children float64 `json:"childrenCPUMilliseconds"`
+	Requests float64 `json:"requests"`
+	Bytes    float64 `json:"bytes"`
+	Resident int64   `json:"residentBytes"`
+	Peak     int64   `json:"peakBytes"`
+}
+
+// note says why something was not measured.
+type note struct {
+	Program string `json:"program"`
+	What    string `json:"what"`
+	Why     string `json:"why"`
+}
+
+// column is a figure of the table.
+type column struct {
+	// title is for people, key for the ratios in JSON.
+	title, key string
+	of         func(*figures) float64
+	format     string
+}
+
+var columns = []column{
+	{"time", "time", func(f *figures) float64 { return f.Time }, "%.1f ms"},
+	{"fastest", "fastest", func(f *figures) float64 { return f.Fastest }, "%.1f ms"},
+	{"own CPU", "processCPU", func(f *figures) float64 { return f.Process }, "%.1f ms"},
+	{"hooks' CPU", "childrenCPU", func(f *figures) float64 { return f.Children }, "%.1f ms"},
+	{"requests", "requests", func(f *figures) float64 { return f.Requests }, "%.1f"},
+	{"received", "bytes", func(f *figures) float64 { return f.Bytes / 1e3 }, "%.1f kB"},
+	{"memory", "resident", func(f *figures) float64 { return float64(f.Resident) / 1e6 }, "%.1f MB"},
+	{"peak", "peak", func(f *figures) float64 { return float64(f.Peak) / 1e6 }, "%.1f MB"},
+}
+
+// ratios are the second program's figures over the first's; none where there
+// are not two, or the first has nothing.
+func ratios(programs map[string]*figures) map[string]float64 {
+	a, b := programs[labels[0]], programs[labels[1]]
+	if a == nil || b == nil {
+		return nil
+	}
+	r := map[string]float64{}
+	for _, c := range columns {
+		if c.of(a) > 0 {
+			r[c.key] = c.of(b) / c.of(a)
+		}
+	}
+	return r
+}
+
+// target is a comparison within each program.
+type target struct {
+	Name     string             `json:"name"`
+	Programs map[string]float64 `json:"programs"`
+}
+
+// targets compares the ways to gather figures for pods with each other, and
+// what a run reads with what there is to read.
+func targets(size sizeReport) []target {
+	time := func(f *figures) float64 { return f.Time }
+	cpu := func(f *figures) float64 { return f.Process + f.Children }
+	all := []target{
+		size.against("time, "+workerPerPod+" / "+pythonOneByOne, workerPerPod, pythonOneByOne, time),
+		size.against("CPU, "+workerPerPod+" / "+pythonOneByOne, workerPerPod, pythonOneByOne, cpu),
+		size.against("time, "+workerManyInFlight+" / "+pythonOneByOne, workerManyInFlight, pythonOneByOne, time),
+		size.against("time, "+pythonPerPod+" / "+pythonOneByOne, pythonPerPod, pythonOneByOne, time),
+		size.against("time, "+shellPerPod+" / "+shellOneByOne, shellPerPod, shellOneByOne, time),
+		size.each("requests of a run, "+shellPerPod, shellPerPod, func(f *figures) float64 { return f.Requests }),
+		size.each("bytes of a run / a list of the pods in protobuf, "+shellPerPod, shellPerPod,
+			func(f *figures) float64 { return f.Bytes / float64(size.PodList.Protobuf) }),
+	}
+	var measured []target
+	for _, t := range all {
+		if len(t.Programs) > 0 {
+			measured = append(measured, t)
+		}
+	}
+	return measured
+}
+
+// each is a figure of a kind in each program.
+func (s sizeReport) each(name, kind string, of func(*figures) float64) target {
+	t := target{Name: name, Programs: map[string]float64{}}
+	for label, f := range s.kind(kind) {
+		t.Programs[label] = of(f)
+	}
+	return t
+}
+
+// against is a figure of one kind over that of another in each program.
+func (s sizeReport) against(name, kind, other string, of func(*figures) float64) target {
+	t := target{Name: name, Programs: map[string]float64{}}
+	others := s.kind(other)
+	for label, f := range s.kind(kind) {
+		if o := others[label]; o != nil && of(o) > 0 {
+			t.Programs[label] = of(f) / of(o)
+		}
+	}
+	return t
+}
+
+func (s sizeReport) kind(name string) map[string]*figures {
+	for _, r := range s.Rows {
+		if r.Kind == name {
+			return r.Programs
+		}
+	}
+	return nil
+}
+
+// write writes the report as JSON to a file, if one is named.
+func (r report) write(file string) error {
+	if file == "" {
+		return nil
+	}
+	content, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return fmt.Errorf("writing the report: %w", err)
+	}
+	if err := os.WriteFile(file, append(content, '\n'), 0o644); err != nil {
+		return fmt.Errorf("writing the report: %w", err)
+	}
+	return nil
 }
