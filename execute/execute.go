@@ -47,9 +47,11 @@ type Result struct {
 // Executor runs one method. It is safe for concurrent use.
 type Executor interface {
 	// Execute asks the hook and waits for its answer, at most the method's
-	// timeout. Its error is an *Error. After a failure everything has been
-	// killed that the call started and that is still in its process group;
-	// after a success what the hook left running is left alone.
+	// timeout; a worker's counts from the sending, its turn is waited for as
+	// long, and what is asked once more takes as long again. Its error is an
+	// *Error. After a failure everything has been killed that the call started
+	// and that is still in its process group, unless it is a worker that can go
+	// on; after a success what the hook left running is left alone.
 	Execute(ctx context.Context, call Call) (Result, error)
 }
 
