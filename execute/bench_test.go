@@ -99,6 +99,18 @@ func benchInFlight(b *testing.B, inFlight int, executor Executor) {
 	callers.Wait()
 }
 
+// BenchmarkPayload is what a question about a pod costs, once the pod and what
+// is the same for all pods are encoded.
+func BenchmarkPayload(b *testing.B) {
+	question := Question{Resource: podOf5kB(b), Rest: json.RawMessage(`{"runType":"scaler"}`)}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := question.payload(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
 // podOf5kB is a pod as it comes from an API server, about that long.
 func podOf5kB(b *testing.B) []byte {
 	b.Helper()

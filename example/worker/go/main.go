@@ -10,8 +10,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"log"
 	"os"
 	"strconv"
 )
@@ -93,10 +91,8 @@ func main() {
 			Method string          `json:"method"`
 			Params json.RawMessage `json:"params"`
 		}
-		if err := requests.Decode(&request); errors.Is(err, io.EOF) {
+		if err := requests.Decode(&request); err != nil {
 			return // the autoscaler closed it
-		} else if err != nil {
-			log.Fatal(err)
 		}
 		answer := map[string]any{"jsonrpc": "2.0", "id": request.ID}
 		if result, err := call(request.Method, request.Params); err != nil {
@@ -104,8 +100,6 @@ func main() {
 		} else {
 			answer["result"] = result
 		}
-		if err := answers.Encode(answer); err != nil {
-			log.Fatal(err)
-		}
+		_ = answers.Encode(answer) // once nobody reads it, stdin ends too
 	}
 }
