@@ -198,6 +198,7 @@ func (a *Autoscaler) read(ctx context.Context, j *journey) (err error) {
 		return err
 	}
 	j.record.Target.UID, j.record.Current = j.snapshot.Target.UID, j.snapshot.Scale.Replicas
+	j.record.Target.ResourceVersion, j.record.PodsResourceVersion = j.snapshot.Target.ResourceVersion, j.snapshot.PodsResourceVersion
 	return nil
 }
 

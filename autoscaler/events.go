@@ -336,6 +336,8 @@ func (a *account) identify(target corev1.ObjectReference) {
 	if target.Name == "" {
 		return
 	}
+	// An Event is about the target, not about one version of it.
+	target.ResourceVersion = ""
 	if target.Name == a.target.Name {
 		target.UID = cmp.Or(target.UID, a.target.UID)
 	}

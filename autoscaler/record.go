@@ -69,8 +69,12 @@ type Record struct {
 	Time time.Time `json:"time"`
 	// Trigger is what asked for it.
 	Trigger Trigger `json:"trigger"`
-	// Target is what is scaled; only its name is known until it was read.
+	// Target is what is scaled, at the resource version that the run read; only
+	// its name is known until it was read.
 	Target corev1.ObjectReference `json:"target"`
+	// PodsResourceVersion is which version of the target's pods the run read;
+	// empty if it read none.
+	PodsResourceVersion string `json:"podsResourceVersion,omitempty"`
 	// Bounds are those in force.
 	Bounds bounds.Bounds `json:"bounds"`
 	// DryRun says that a change is only told of, not written.

@@ -431,7 +431,10 @@ func (s *apiServer) kubernetes(t *testing.T, specs []autoscalingv2.MetricSpec) *
 		t.Fatal(err)
 	}
 	target := resource.NewTarget(clients, autoscalingv2.CrossVersionObjectReference{APIVersion: "apps/v1", Kind: "Deployment", Name: "web"}, "default")
-	return NewKubernetes(clients, resource.NewReader(target, false), KubernetesOptions{
+	// Closed, so that each list is a request.
+	watches := resource.NewWatches(clients, slog.New(slog.DiscardHandler))
+	watches.Close()
+	return NewKubernetes(clients, resource.NewReader(target, watches, false), KubernetesOptions{
 		Specs: specs, Namespace: "default", InitialReadinessDelay: 30 * time.Second, CPUInitializationPeriod: 300 * time.Second,
 	})
 }

@@ -26,16 +26,9 @@ import (
 	podmetrics "k8s.io/metrics/pkg/apis/metrics/v1beta1"
 )
 
-// RequestTimeout bounds every request to the API server, its retries included.
+// RequestTimeout bounds every request to the API server, its retries included;
+// of a watch, its beginning.
 const RequestTimeout = 10 * time.Second
-
-// The limit on requests to the API server. A run makes a handful; the limit is
-// there for an interval of a few milliseconds, not for ordinary use, where
-// client-go's default of 5 a second would make runs wait without a word.
-const (
-	requestsPerSecond = 50
-	requestBurst      = 100
-)
 
 // Clients are all the Kubernetes clients of the process, made once and shared.
 // They are safe for concurrent use.
@@ -55,6 +48,11 @@ type Clients struct {
 	PodMetrics, CustomMetrics, ExternalMetrics rest.Interface
 	// Mapper finds the resource behind a kind.
 	Mapper *Mapper
+
+	// watchDynamic and watchCore watch: what bounds a request would end a watch
+	// after 10 s.
+	watchDynamic dynamic.Interface
+	watchCore    rest.Interface
 }
 
 // ClientConfig says how the API server is reached: the kubeconfig file if one
@@ -106,7 +104,7 @@ func Connect(config *rest.Config, userAgent string, log *slog.Logger) (*Clients,
 	config = rest.CopyConfig(config)
 	config.UserAgent = userAgent
 	config.Timeout = RequestTimeout
-	config.QPS, config.Burst = requestsPerSecond, requestBurst
+	config.RateLimiter = newLimiter(log)
 	config.WarningHandlerWithContext = warningLogger{log}
 	config.Wrap(func(next http.RoundTripper) http.RoundTripper {
 		return requestLogger{next: dropConnections{next}, log: log}
@@ -120,23 +118,34 @@ func Connect(config *rest.Config, userAgent string, log *slog.Logger) (*Clients,
 	if err != nil {
 		return nil, fmt.Errorf("reading the API server's credentials: %w", err)
 	}
-	dynamicClient, err := dynamic.NewForConfigAndClient(config, httpClient)
-	if err != nil {
+	// The same connections, without the time limit.
+	watching := &http.Client{Transport: httpClient.Transport}
+	c := &Clients{}
+	if c.Dynamic, err = dynamic.NewForConfigAndClient(config, httpClient); err != nil {
 		return nil, fmt.Errorf("setting up the dynamic client: %w", err)
 	}
-	c := &Clients{Dynamic: dynamicClient}
+	if c.watchDynamic, err = dynamic.NewForConfigAndClient(config, watching); err != nil {
+		return nil, fmt.Errorf("setting up the dynamic client: %w", err)
+	}
+	// Renewing a Lease must not wait behind a storm of other requests: the
+	// leadership would be lost. There are few of them, whatever happens.
+	leases := rest.CopyConfig(config)
+	leases.RateLimiter = newLimiter(log)
 	for _, client := range []struct {
-		to    *rest.Interface
-		group schema.GroupVersion
-		add   func(*runtime.Scheme) error
+		to     *rest.Interface
+		config *rest.Config
+		http   *http.Client
+		group  schema.GroupVersion
+		add    func(*runtime.Scheme) error
 	}{
-		{&c.Core, corev1.SchemeGroupVersion, corev1.AddToScheme},
-		{&c.Coordination, coordinationv1.SchemeGroupVersion, coordinationv1.AddToScheme},
-		{&c.PodMetrics, podmetrics.SchemeGroupVersion, podmetrics.AddToScheme},
-		{&c.CustomMetrics, custommetrics.SchemeGroupVersion, custommetrics.AddToScheme},
-		{&c.ExternalMetrics, externalmetrics.SchemeGroupVersion, externalmetrics.AddToScheme},
+		{&c.Core, config, httpClient, corev1.SchemeGroupVersion, corev1.AddToScheme},
+		{&c.watchCore, config, watching, corev1.SchemeGroupVersion, corev1.AddToScheme},
+		{&c.Coordination, leases, httpClient, coordinationv1.SchemeGroupVersion, coordinationv1.AddToScheme},
+		{&c.PodMetrics, config, httpClient, podmetrics.SchemeGroupVersion, podmetrics.AddToScheme},
+		{&c.CustomMetrics, config, httpClient, custommetrics.SchemeGroupVersion, custommetrics.AddToScheme},
+		{&c.ExternalMetrics, config, httpClient, externalmetrics.SchemeGroupVersion, externalmetrics.AddToScheme},
 	} {
-		*client.to, err = typedClient(config, httpClient, client.group, client.add)
+		*client.to, err = typedClient(client.config, client.http, client.group, client.add)
 		if err != nil {
 			return nil, fmt.Errorf("setting up the client of %s: %w", client.group, err)
 		}

@@ -35,6 +35,10 @@ func (l requestLogger) RoundTrip(request *http.Request) (*http.Response, error) 
 	attributes := []slog.Attr{
 		slog.String("method", request.Method), slog.String("path", request.URL.Path), slog.Duration("took", time.Since(start)),
 	}
+	if request.URL.Query().Has("watch") {
+		// It took that long until it began.
+		attributes = append(attributes, slog.Bool("watch", true))
+	}
 	if err != nil {
 		attributes = append(attributes, slog.String("error", err.Error()))
 	} else {

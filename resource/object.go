@@ -37,7 +37,8 @@ func NewObject(object *unstructured.Unstructured) (*Object, error) {
 // memory. It is made once for each version of the pod and then shared: nobody
 // may change it.
 type Pod struct {
-	Name string
+	Name            string
+	ResourceVersion string
 	// JSON is the whole pod: its metadata, spec and status.
 	JSON json.RawMessage
 
@@ -74,7 +75,10 @@ func NewPod(pod *corev1.Pod) (*Pod, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encoding the pod %s: %w", pod.Name, err)
 	}
-	p := &Pod{Name: pod.Name, JSON: encoded, Phase: pod.Status.Phase, Going: pod.DeletionTimestamp != nil}
+	p := &Pod{
+		Name: pod.Name, ResourceVersion: pod.ResourceVersion, JSON: encoded,
+		Phase: pod.Status.Phase, Going: pod.DeletionTimestamp != nil,
+	}
 	if pod.Status.StartTime != nil {
 		p.Started = pod.Status.StartTime.Time
 	}

@@ -131,13 +131,16 @@ func TestTarget(t *testing.T) {
 		}
 	}
 
-	snapshot, err := NewReader(target("Gadget", "web"), false).Read(t.Context())
+	// Closed, so that each read is a request.
+	watches := NewWatches(clients, slog.New(slog.DiscardHandler))
+	watches.Close()
+	snapshot, err := NewReader(target("Gadget", "web"), watches, false).Read(t.Context())
 	if err != nil || snapshot.Target.Name != "web" || snapshot.Scale.Replicas != 3 || snapshot.Pods != nil {
 		t.Errorf("snapshot %+v, %v", snapshot, err)
 	}
 	// A target that is not found may be of a kind that was replaced.
 	asked := len(server.asked)
-	_, err = NewReader(target("Gadget", "none"), false).Read(t.Context())
+	_, err = NewReader(target("Gadget", "none"), watches, false).Read(t.Context())
 	if !apierrors.IsNotFound(errors.Unwrap(err)) {
 		t.Errorf("got %v", err)
 	}

@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"sync"
 
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -22,6 +23,16 @@ type Target struct {
 	clients   *Clients
 	ref       autoscalingv2.CrossVersionObjectReference
 	namespace string
+
+	mu sync.Mutex
+	// seen is what the API server last answered: the scale at a resource
+	// version, which is the object's own. The object is kept so that it is
+	// encoded once.
+	seen struct {
+		version string
+		scale   Scale
+		object  *Object
+	}
 }
 
 // NewTarget names an object; nothing is asked yet.
@@ -48,6 +59,7 @@ func (t *Target) Scale(ctx context.Context) (Scale, error) {
 	if err != nil {
 		return Scale{}, fmt.Errorf("reading the target's scale: %w", err)
 	}
+	t.see(object.GetResourceVersion(), scale)
 	return scale, nil
 }
 
@@ -61,17 +73,57 @@ func (t *Target) PatchScale(ctx context.Context, patch []byte) error {
 	if err != nil {
 		return err
 	}
-	_, err = objects.Patch(ctx, t.ref.Name, types.JSONPatchType, patch, metav1.PatchOptions{}, "scale")
-	return err
+	object, err := objects.Patch(ctx, t.ref.Name, types.JSONPatchType, patch, metav1.PatchOptions{}, "scale")
+	if err != nil {
+		return err
+	}
+	// It is done; an answer that cannot be read is only not remembered.
+	if scale, err := parseScale(object); err == nil {
+		t.see(object.GetResourceVersion(), scale)
+	}
+	return nil
+}
+
+// see remembers what the API server answered.
+func (t *Target) see(version string, scale Scale) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.seen.version, t.seen.scale = version, scale
+}
+
+// scaleAt is the scale of the object at a resource version, if it is the one
+// that was last seen.
+func (t *Target) scaleAt(version string) (Scale, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.seen.scale, version != "" && version == t.seen.version
+}
+
+// lastVersion is the resource version of the scale that was last seen, empty if
+// none was.
+func (t *Target) lastVersion() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.seen.version
 }
 
 // object reads the whole object.
 func (t *Target) object(ctx context.Context) (*Object, error) {
-	object, err := t.get(ctx)
+	got, err := t.get(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("getting the target in the namespace %s: %w", t.namespace, err)
+		return nil, t.getting(err)
 	}
-	return NewObject(object)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if version := got.GetResourceVersion(); version != "" && t.seen.object != nil && version == t.seen.object.ResourceVersion {
+		return t.seen.object, nil
+	}
+	t.seen.object, err = NewObject(got)
+	return t.seen.object, err
+}
+
+func (t *Target) getting(err error) error {
+	return fmt.Errorf("getting the target in the namespace %s: %w", t.namespace, err)
 }
 
 func (t *Target) get(ctx context.Context, subresources ...string) (*unstructured.Unstructured, error) {
@@ -90,9 +142,18 @@ func (t *Target) get(ctx context.Context, subresources ...string) (*unstructured
 }
 
 func (t *Target) objects(ctx context.Context) (dynamic.ResourceInterface, error) {
+	mapping, err := t.mapping(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return t.clients.Dynamic.Resource(mapping.Resource).Namespace(t.namespace), nil
+}
+
+// mapping is the resource of the target, which can be scaled.
+func (t *Target) mapping(ctx context.Context) (Mapping, error) {
 	mapping, err := t.clients.Mapper.Map(ctx, t.ref.APIVersion, t.ref.Kind)
 	if err != nil {
-		return nil, fmt.Errorf("resolving scaleTargetRef: %w", err)
+		return Mapping{}, fmt.Errorf("resolving scaleTargetRef: %w", err)
 	}
 	if !mapping.Namespaced || !mapping.Scalable {
 		// Its definition may be corrected before the next run.
@@ -100,12 +161,12 @@ func (t *Target) objects(ctx context.Context) (dynamic.ResourceInterface, error)
 	}
 	switch {
 	case !mapping.Namespaced:
-		return nil, fmt.Errorf("resolving scaleTargetRef: %s belongs to no namespace, so it cannot be scaled", mapping.Kind)
+		return Mapping{}, fmt.Errorf("resolving scaleTargetRef: %s belongs to no namespace, so it cannot be scaled", mapping.Kind)
 	case !mapping.Scalable:
-		return nil, fmt.Errorf("resolving scaleTargetRef: %s of %s has no scale subresource, so it cannot be scaled",
+		return Mapping{}, fmt.Errorf("resolving scaleTargetRef: %s of %s has no scale subresource, so it cannot be scaled",
 			mapping.Kind, t.ref.APIVersion)
 	}
-	return t.clients.Dynamic.Resource(mapping.Resource).Namespace(t.namespace), nil
+	return mapping, nil
 }
 
 func parseScale(object *unstructured.Unstructured) (Scale, error) {

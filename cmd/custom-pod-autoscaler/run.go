@@ -44,13 +44,15 @@ func run(ctx context.Context, loaded config.Loaded, kubeconfig string, logTo *os
 	if err != nil {
 		return err
 	}
+	watches := resource.NewWatches(clients, log.With("component", "watch"))
+	defer watches.Close()
 	pool := execute.NewPool(execute.PoolOptions{Log: log.With("component", "hook"), MaxOutputBytes: loaded.Config.MaxOutputBytes})
 	defer pool.Close()
 	id, own := names(loaded.Config.Autoscaler)
 	elector := newElector(loaded.Config, clients, own, log)
 	events := autoscaler.NewEventObserver(clients.Core, log.With("component", "events"))
 	scaler, err := newAutoscaler(ctx, loaded.Config.Autoscaler, id, parts{
-		clients: clients, pool: pool, store: own, elector: elector, events: events, log: log,
+		clients: clients, watches: watches, pool: pool, store: own, elector: elector, events: events, log: log,
 	})
 	if err != nil {
 		return err
@@ -116,6 +118,7 @@ func newElector(c config.Config, clients *resource.Clients, lease string, log *s
 // parts are what an autoscaler is wired of.
 type parts struct {
 	clients *resource.Clients
+	watches *resource.Watches
 	pool    *execute.Pool
 	// store is the name of the object that keeps its state.
 	store   string
@@ -137,7 +140,7 @@ func newAutoscaler(ctx context.Context, c config.Autoscaler, id string, p parts)
 	p.log.Info("Starting", "version", version, "autoscaler", id, "runMode", string(c.RunMode), "interval", c.Interval.Duration(),
 		"minReplicas", c.MinReplicas, "maxReplicas", c.MaxReplicas, "dryRun", c.DryRun)
 	target := resource.NewTarget(p.clients, c.ScaleTargetRef, c.Namespace)
-	reader := resource.NewReader(target, c.RunMode == config.PerPod)
+	reader := resource.NewReader(target, p.watches, c.RunMode == config.PerPod)
 	deps := autoscaler.Deps{
 		Reader: reader,
 		KubernetesMetrics: metric.NewKubernetes(p.clients, reader, metric.KubernetesOptions{

@@ -188,7 +188,9 @@ func gathering(t *testing.T, c *cluster.Cluster, namespace string, specs ...stri
 		options.Specs = append(options.Specs, spec)
 	}
 	target := resource.NewTarget(clients, autoscalingv2.CrossVersionObjectReference{APIVersion: "apps/v1", Kind: "Deployment", Name: "web"}, namespace)
-	reader := resource.NewReader(target, false)
+	watches := resource.NewWatches(clients, slog.New(slog.DiscardHandler))
+	t.Cleanup(watches.Close)
+	reader := resource.NewReader(target, watches, false)
 	kubernetes := metric.NewKubernetes(clients, reader, options)
 	return func(ctx context.Context) ([]metric.KubernetesMetric, error) {
 		snapshot, err := reader.Read(ctx)

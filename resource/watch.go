@@ -1,0 +1,396 @@
+// Copyright The Custom Pod Autoscaler Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package resource
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/wait"
+	apiwatch "k8s.io/apimachinery/pkg/watch"
+)
+
+const (
+	// maxSilence is how long a watch may show no sign of life, neither an event
+	// nor a bookmark, until what it holds is not used any more and it is started
+	// anew. The API server sends a bookmark about every minute.
+	maxSilence = 2 * time.Minute
+	// steady is how long a watch must have lasted for its end to be ordinary:
+	// the API server ends each after half an hour or more.
+	steady = time.Minute
+	// deniedPause is how long it takes until a watch that is not permitted is
+	// tried again.
+	deniedPause = 10 * time.Minute
+	// failuresTold is after how many failures in a row a warning tells of them:
+	// about half a minute.
+	failuresTold = 5
+	// pageSize is how many objects a list before a watch is given at a time.
+	pageSize = 500
+)
+
+// newBackoff is how long it takes until a watch that failed is tried again: 1 s
+// at first, 30 s in the end, and up to half as much again, so that many do not
+// try all at once.
+func newBackoff() wait.Backoff {
+	return wait.Backoff{Duration: time.Second, Factor: 2, Jitter: 0.5, Steps: 6, Cap: 30 * time.Second}
+}
+
+var (
+	errSilent    = errors.New("nothing was heard of it in time")
+	errNoInitial = errors.New("the API server did not send what there is")
+	errLags      = errors.New("it lags behind what the API server answers")
+	errEnded     = errors.New("the API server ended it")
+)
+
+// source is how the objects of a watch are asked for.
+type source[T kept] struct {
+	list   func(context.Context, metav1.ListOptions) (runtime.Object, error)
+	watch  func(context.Context, metav1.ListOptions) (apiwatch.Interface, error)
+	encode func(runtime.Object) (T, error)
+	// without says what each run costs without the watch.
+	without string
+}
+
+// watch holds the objects that match a key as the API server has them, for any
+// number of readers. What it holds is used only while it is in step: from the
+// moment the API server said that this is all, until the connection ends or is
+// silent for maxSilence. Whatever went wrong, it begins again from nothing but
+// keeps what it encoded. It is safe for concurrent use.
+type watch[T kept] struct {
+	key    key
+	source source[T]
+	log    *slog.Logger
+	stop   context.CancelFunc
+	// readers counts those who use it. It belongs to the Watches.
+	readers int
+	// first is closed when the first attempt has come to something, if only to
+	// an error.
+	first chan struct{}
+
+	mu       sync.Mutex
+	contents contents[T]
+	// inStep says that contents are what the API server has; lastSign is when
+	// it last said so.
+	inStep   bool
+	lastSign time.Time
+	// end ends the attempt under way, nil between two.
+	end context.CancelCauseFunc
+
+	// What follows belongs to run.
+
+	// listFirst says that the API server does not send what there is on a
+	// watch, as those before Kubernetes 1.34 need not: it is listed before.
+	listFirst bool
+	backoff   wait.Backoff
+	failures  int
+	told      bool
+}
+
+func newWatch[T kept](key key, source source[T], log *slog.Logger, stop context.CancelFunc) *watch[T] {
+	return &watch[T]{key: key, source: source, log: log, stop: stop, first: make(chan struct{}), backoff: newBackoff()}
+}
+
+// await waits until the first attempt has come to something, at most
+// RequestTimeout. Later there is nothing to wait for.
+func (w *watch[T]) await(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, RequestTimeout)
+	defer cancel()
+	select {
+	case <-w.first:
+	case <-ctx.Done():
+	}
+}
+
+// read returns the objects by name, which nobody may change, and their resource
+// version, if the watch is in step and showed a sign of life after the given
+// time.
+func (w *watch[T]) read(after time.Time) (objects []T, version string, ok bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.inStep || time.Since(w.lastSign) >= maxSilence || !w.lastSign.After(after) {
+		return nil, "", false
+	}
+	return w.contents.list(), w.contents.version, true
+}
+
+// readLive lists the objects without the watch. What did not change is shared
+// with the watch and with earlier lists.
+func (w *watch[T]) readLive(ctx context.Context) (objects []T, version string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, RequestTimeout)
+	defer cancel()
+	listed, err := w.list(ctx, 0)
+	if err != nil {
+		return nil, "", err
+	}
+	objects = listed.list()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.inStep {
+		w.contents = listed
+	}
+	return objects, listed.version, nil
+}
+
+// renew begins the watch again.
+func (w *watch[T]) renew(why error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.inStep = false
+	if w.end != nil {
+		w.end(why)
+	}
+}
+
+// run watches until the context ends.
+func (w *watch[T]) run(ctx context.Context) {
+	defer w.attempted()
+	for ctx.Err() == nil {
+		began := time.Now()
+		err := w.attempt(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		pause := w.judge(ctx, err, w.leaveStep(), time.Since(began))
+		if pause > 0 {
+			w.attempted()
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// attempted says that the first attempt has come to something. Only run calls
+// it.
+func (w *watch[T]) attempted() {
+	select {
+	case <-w.first:
+	default:
+		close(w.first)
+	}
+}
+
+// leaveStep says whether it was in step until then.
+func (w *watch[T]) leaveStep() (was bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	was, w.inStep, w.end = w.inStep, false, nil
+	return was
+}
+
+// judge says how long to wait after an attempt that lasted so long and had been
+// in step, or had not, and tells what people should know.
+func (w *watch[T]) judge(ctx context.Context, err error, inStep bool, lasted time.Duration) (pause time.Duration) {
+	w.log.DebugContext(ctx, "A watch ended", "what", w.key, "lasted", lasted, "reason", err)
+	listed := w.listFirst
+	if !inStep {
+		w.listFirst = false
+	}
+	switch {
+	case apierrors.IsForbidden(err), apierrors.IsMethodNotSupported(err):
+		w.tell(ctx, "A watch is not permitted: "+w.source.without+". Allow the service account the verb watch, see docs/rbac.md", err)
+		return deniedPause
+	case !listed && (apierrors.IsInvalid(err) || apierrors.IsBadRequest(err) || errors.Is(err, errNoInitial)):
+		w.listFirst = true
+		return 0
+	case errors.Is(err, errLags):
+		w.log.WarnContext(ctx, "A watch lags behind what the API server answers: it is started anew, and runs read without it until then",
+			"resource", w.key.resource.GroupResource().String(), "namespace", w.key.namespace)
+	case inStep && lasted >= steady:
+		w.failures, w.backoff = 0, newBackoff()
+		return rand.N(time.Second) //nolint:gosec // it spreads load, it keeps no secret
+	}
+	if w.failures++; w.failures == failuresTold {
+		w.tell(ctx, "A watch fails again and again: "+w.source.without, err)
+	}
+	return w.backoff.Step()
+}
+
+// tell warns, once for as long as the watch fails.
+func (w *watch[T]) tell(ctx context.Context, what string, err error) {
+	if !w.told {
+		w.log.WarnContext(ctx, what, "resource", w.key.resource.GroupResource().String(), //nolint:sloglint // one of four
+			"namespace", w.key.namespace, "error", err)
+	}
+	w.told = true
+}
+
+// attempt watches until the connection ends or goes silent, and says why.
+func (w *watch[T]) attempt(ctx context.Context) error {
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	w.mu.Lock()
+	w.end = end
+	w.mu.Unlock()
+	silence := time.AfterFunc(RequestTimeout, func() { end(errSilent) })
+	defer silence.Stop()
+
+	fresh, stream, err := w.open(ctx)
+	if err != nil {
+		return because(ctx, err)
+	}
+	if w.listFirst {
+		w.enterStep(ctx, fresh)
+	}
+	silence.Reset(w.patience())
+	err = because(ctx, w.receive(ctx, stream, fresh, silence))
+	if errors.Is(err, errSilent) && !w.isInStep() {
+		return errNoInitial
+	}
+	return err
+}
+
+// receive takes in events until there are no more. Each puts off the silence.
+func (w *watch[T]) receive(ctx context.Context, stream apiwatch.Interface, fresh contents[T], silence *time.Timer) error {
+	defer func() {
+		stream.Stop()
+		for range stream.ResultChan() {
+			// Until its goroutine has ended.
+		}
+	}()
+	for event := range stream.ResultChan() {
+		if err := w.take(ctx, &fresh, event); err != nil {
+			return err
+		}
+		silence.Reset(w.patience())
+	}
+	return errEnded
+}
+
+// because is why the attempt was ended, if that is why it failed.
+func because(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); cause != nil {
+		return cause
+	}
+	return err
+}
+
+// patience is how long it may take until the next sign of life.
+func (w *watch[T]) patience() time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.inStep {
+		return maxSilence
+	}
+	return RequestTimeout
+}
+
+func (w *watch[T]) isInStep() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.inStep
+}
+
+// open begins to watch: what there is comes as the first events, the end of
+// which a bookmark tells, or else is listed.
+func (w *watch[T]) open(ctx context.Context) (contents[T], apiwatch.Interface, error) {
+	options := w.key.options()
+	options.Watch, options.AllowWatchBookmarks = true, true
+	var listed contents[T]
+	if w.listFirst {
+		var err error
+		if listed, err = w.list(ctx, pageSize); err != nil {
+			return listed, nil, err
+		}
+		options.ResourceVersion = listed.version
+	} else {
+		// Without a resource version it is what is there by now, not what some
+		// cache of the API server's remembers.
+		all := true
+		options.SendInitialEvents, options.ResourceVersionMatch = &all, metav1.ResourceVersionMatchNotOlderThan
+	}
+	stream, err := w.source.watch(ctx, options)
+	return listed, stream, err
+}
+
+// take takes one event in: into fresh until all there is has come, and then
+// into what is read.
+func (w *watch[T]) take(ctx context.Context, fresh *contents[T], event apiwatch.Event) error {
+	if event.Type == apiwatch.Error {
+		return apierrors.FromObject(event.Object)
+	}
+	accessor, err := meta.Accessor(event.Object)
+	if err != nil {
+		return fmt.Errorf("an event has no object (%T): %w", event.Object, err)
+	}
+	w.mu.Lock()
+	inStep, held := w.inStep, w.contents
+	w.mu.Unlock()
+	if event.Type == apiwatch.Bookmark && !inStep {
+		if accessor.GetAnnotations()[metav1.InitialEventsAnnotationKey] == "true" {
+			fresh.version = accessor.GetResourceVersion()
+			w.enterStep(ctx, *fresh)
+		}
+		return nil
+	}
+	if !inStep {
+		return fresh.change(event, w.source.encode, held)
+	}
+	return w.update(event, accessor.GetResourceVersion())
+}
+
+// update takes in an event while in step.
+func (w *watch[T]) update(event apiwatch.Event, version string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := w.contents.change(event, w.source.encode, w.contents); err != nil {
+		return err
+	}
+	w.contents.version, w.lastSign = newer(w.contents.version, version), time.Now()
+	return nil
+}
+
+// enterStep makes the contents those that are read.
+func (w *watch[T]) enterStep(ctx context.Context, fresh contents[T]) {
+	w.mu.Lock()
+	w.contents, w.inStep, w.lastSign = fresh, true, time.Now()
+	w.mu.Unlock()
+	w.attempted()
+	if w.told {
+		w.log.InfoContext(ctx, "A watch works again", "resource", w.key.resource.GroupResource().String(), "namespace", w.key.namespace)
+	}
+	w.told = false
+	w.log.DebugContext(ctx, "A watch is in step", "what", w.key, "objects", len(fresh.objects), "resourceVersion", fresh.version)
+}
+
+// list lists the objects, in pages if the limit is not 0.
+func (w *watch[T]) list(ctx context.Context, limit int64) (contents[T], error) {
+	options := w.key.options()
+	options.Limit = limit
+	var listed contents[T]
+	for {
+		page, err := w.source.list(ctx, options)
+		if err != nil {
+			return listed, err
+		}
+		if err := w.keep(&listed, page); err != nil {
+			return listed, err
+		}
+		about, err := meta.ListAccessor(page)
+		if err != nil {
+			return listed, err
+		}
+		listed.version, options.Continue = about.GetResourceVersion(), about.GetContinue()
+		if options.Continue == "" {
+			return listed, nil
+		}
+	}
+}
+
+// keep takes a page of a list in. Objects that were held before are shared.
+func (w *watch[T]) keep(listed *contents[T], page runtime.Object) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return meta.EachListItem(page, func(object runtime.Object) error { return listed.put(object, w.source.encode, w.contents) })
+}

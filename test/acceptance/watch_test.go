@@ -1,0 +1,204 @@
+// Copyright The Custom Pod Autoscaler Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package acceptance
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/test/cluster"
+)
+
+// podsConfig is an autoscaler of the Deployment web that writes down which pods
+// it was shown, and wants what the file `wanted` holds.
+const podsConfig = `
+scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: web}
+metric: {type: shell, shell: {entrypoint: sh, command: ["-c", "grep -o '\"name\":\"web-[^\"]*\"' | head -n 1"]}}
+postMetric: {type: shell, shell: {entrypoint: sh, command: ["-c", "cat > new-shown; mv new-shown shown"]}}
+evaluate: {type: shell, shell: {entrypoint: cat, command: [wanted]}}
+logVerbosity: 2
+`
+
+var requestInLog = regexp.MustCompile(`msg="Request to the API server" .*method=(\S+) path=(\S+)`)
+
+// requestsOfARun waits for the end of one more run after this one, and returns
+// the requests that were made between the two ends.
+func (p *process) requestsOfARun() []string {
+	p.t.Helper()
+	const end = `msg=("Nothing to scale"|Scaled) `
+	mark := p.mark()
+	p.waitForLine(mark, end)
+	log := p.log()
+	for !regexp.MustCompile(end).MatchString(log[mark]) {
+		mark++
+	}
+	p.waitForLine(mark+1, end)
+	var requests []string
+	for _, line := range p.log()[mark+1:] {
+		if regexp.MustCompile(end).MatchString(line) {
+			break
+		}
+		if request := requestInLog.FindStringSubmatch(line); request != nil {
+			requests = append(requests, request[1]+" "+request[2])
+		}
+	}
+	return requests
+}
+
+// makesRequests waits for a run that makes exactly these requests, and for
+// three more that do.
+func (p *process) makesRequests(want ...string) {
+	p.t.Helper()
+	same := 0
+	eventually(p.t, fmt.Sprintf("runs of the requests %q", want), func(context.Context) error {
+		for same < 4 {
+			got := p.requestsOfARun()
+			if strings.Join(got, ",") != strings.Join(want, ",") {
+				same = 0
+				return fmt.Errorf("a run made %q", got)
+			}
+			same++
+		}
+		return nil
+	})
+}
+
+// shows waits for a run that shows its hooks that many pods.
+func (p *process) shows(pods int) {
+	p.t.Helper()
+	eventually(p.t, fmt.Sprintf("a run that sees %d pods", pods), func(context.Context) error {
+		shown, err := os.ReadFile(p.file("shown"))
+		if err != nil {
+			return err
+		}
+		if got := strings.Count(string(shown), `"value":`); got != pods {
+			return fmt.Errorf("it saw %d", got)
+		}
+		return nil
+	})
+}
+
+// restricted writes a kubeconfig of a service account with these rules.
+func restricted(t *testing.T, c *cluster.Cluster, namespace, rules string) string {
+	t.Helper()
+	kubeconfig := filepath.Join(t.TempDir(), "kubeconfig")
+	if err := c.WriteServiceAccountKubeconfig(t.Context(), kubeconfig, namespace, "scaler"); err != nil {
+		t.Fatal(err)
+	}
+	for resource, manifest := range map[string]string{
+		"roles": `
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: scaler}
+rules:` + rules,
+		"rolebindings": `
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: scaler}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: scaler}
+subjects: [{kind: ServiceAccount, name: scaler}]
+`,
+	} {
+		apply(t, c.Dynamic(), schema.GroupVersionResource{Group: "rbac.authorization.k8s.io", Version: "v1", Resource: resource}, namespace, manifest)
+	}
+	return kubeconfig
+}
+
+// In steady state a run makes one request, whatever the number of pods: the
+// scale that it decides from. What changes is seen all the same.
+func TestASteadyRunMakesOneRequest(t *testing.T) {
+	d := deploy(t, cluster.ForTest(t), 3)
+	scale := "GET /apis/apps/v1/namespaces/" + d.namespace + "/deployments/web/scale"
+	p := d.start(podsConfig)
+	p.wants(`{"targetReplicas": 3}`)
+	p.shows(3)
+	p.makesRequests(scale)
+
+	p.wants(`{"targetReplicas": 5}`)
+	d.waitForReplicas(5)
+	p.shows(5)
+	p.makesRequests(scale)
+
+	pods, err := d.client.CoreV1().Pods(d.namespace).List(t.Context(), metav1.ListOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone := pods.Items[0].Name
+	if err := d.client.CoreV1().Pods(d.namespace).Delete(t.Context(), gone, metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "a run without the pod "+gone, func(context.Context) error {
+		if strings.Contains(read(t, p.file("shown")), gone) {
+			return fmt.Errorf("%s is there", gone)
+		}
+		return nil
+	})
+	p.shows(5)
+
+	// Somebody labels the target: the hooks are shown that.
+	patch := []byte(`{"metadata": {"labels": {"painted": "green"}}}`)
+	_, err = d.client.AppsV1().Deployments(d.namespace).Patch(t.Context(), "web", types.MergePatchType, patch, metav1.PatchOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "a run with the label", func(context.Context) error {
+		if !strings.Contains(read(t, p.file("shown")), `"painted":"green"`) {
+			return errors.New("it is not there")
+		}
+		return nil
+	})
+	p.makesRequests(scale)
+}
+
+// Where watching is not permitted a run reads as it would without, and says so
+// once for each resource.
+func TestWatchesThatAreForbidden(t *testing.T) {
+	c := cluster.ForTest(t)
+	d := deploy(t, c, 2)
+	kubeconfig := restricted(t, c, d.namespace, `
+- {apiGroups: [apps], resources: [deployments], verbs: [get], resourceNames: [web]}
+- {apiGroups: [apps], resources: [deployments/scale], verbs: [get, patch], resourceNames: [web]}
+- {apiGroups: [""], resources: [pods], verbs: [list]}
+`)
+	path := "GET /apis/apps/v1/namespaces/" + d.namespace + "/deployments/web"
+	p := start(t, settings{cluster: c, namespace: d.namespace, kubeconfig: kubeconfig, config: podsConfig})
+	p.wants(`{"targetReplicas": 3}`)
+	d.waitForReplicas(3)
+	p.shows(3)
+	p.makesRequests(path, "GET /api/v1/namespaces/"+d.namespace+"/pods", path+"/scale")
+
+	for resource, what := range map[string]string{"deployments.apps": "gets the target", "pods": "lists all pods"} {
+		warning := regexp.MustCompile(`level=WARN msg="A watch is not permitted: each run ` + what + `.*Allow the service account the verb watch.* resource=` +
+			resource + ` .*cannot watch resource`)
+		if count := len(warning.FindAllString(strings.Join(p.log(), "\n"), -1)); count != 1 {
+			t.Errorf("%d warnings of %s", count, resource)
+		}
+	}
+}
+
+// With the rights of docs/rbac.md, watches included, a run makes one request.
+func TestWatchesNeedNoMoreThanWatch(t *testing.T) {
+	c := cluster.ForTest(t)
+	d := deploy(t, c, 2)
+	kubeconfig := restricted(t, c, d.namespace, `
+- {apiGroups: [apps], resources: [deployments], verbs: [get, watch], resourceNames: [web]}
+- {apiGroups: [apps], resources: [deployments/scale], verbs: [get, patch], resourceNames: [web]}
+- {apiGroups: [""], resources: [pods], verbs: [list, watch]}
+`)
+	p := start(t, settings{cluster: c, namespace: d.namespace, kubeconfig: kubeconfig, config: podsConfig})
+	p.wants(`{"targetReplicas": 3}`)
+	d.waitForReplicas(3)
+	p.makesRequests("GET /apis/apps/v1/namespaces/" + d.namespace + "/deployments/web/scale")
+}
