@@ -42,8 +42,8 @@ type Reader struct {
 	mu   sync.Mutex
 	of   *watch[*Object]
 	pods *watch[*Pod]
-	// unanswered is when a request last got no answer: what a watch last heard
-	// before that is not to be relied on.
+	// unanswered is when a request last got no answer: a watch that was last
+	// heard of before that is not relied on.
 	unanswered time.Time
 	// behindSince is since when the target's watch is behind what the API
 	// server answered; zero when it is not.
@@ -118,6 +118,7 @@ func (r *Reader) list(ctx context.Context, selector string) (pods []*Pod, versio
 		r.heed(err)
 		return nil, "", fmt.Errorf("listing the target's pods: %w", err)
 	}
+	watch.doubt(r.heardAfter())
 	return pods, version, nil
 }
 
@@ -133,8 +134,12 @@ func (r *Reader) object(ctx context.Context) (*Object, error) {
 		return objects[0], nil
 	}
 	object, err := r.target.object(ctx)
-	r.heed(err)
-	return object, err
+	if err != nil {
+		r.heed(err)
+		return nil, err
+	}
+	watch.doubt(r.heardAfter())
+	return object, nil
 }
 
 // watchTarget is the watch of the target, another one when its kind is found

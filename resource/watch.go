@@ -49,6 +49,7 @@ var (
 	errSilent    = errors.New("nothing was heard of it in time")
 	errNoInitial = errors.New("the API server did not send what there is")
 	errLags      = errors.New("it lags behind what the API server answers")
+	errDoubted   = errors.New("the API server had not answered another request")
 	errEnded     = errors.New("the API server ended it")
 )
 
@@ -148,6 +149,18 @@ func (w *watch[T]) renew(why error) {
 	w.inStep = false
 	if w.end != nil {
 		w.end(why)
+	}
+}
+
+// doubt begins the watch again unless it showed a sign of life after the given
+// time, when a request got no answer: its connection may not have survived
+// what happened to that one.
+func (w *watch[T]) doubt(after time.Time) {
+	w.mu.Lock()
+	doubtful := w.inStep && !w.lastSign.After(after)
+	w.mu.Unlock()
+	if doubtful {
+		w.renew(errDoubted)
 	}
 }
 

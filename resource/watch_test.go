@@ -531,10 +531,11 @@ func TestWatch(t *testing.T) {
 		s.away = false
 		s.mu.Unlock()
 		s.run(r, "web-0 web-1", "get gadgeti, list pods, scale gadgeti")
-		time.Sleep(time.Second)
-		s.bookmark("pods")
-		s.bookmark("gadgeti")
+		time.Sleep(2 * time.Second)
 		s.run(r, "web-0 web-1", steadily)
+		if s.watched("pods") != 1 || s.watched("gadgeti") != 1 {
+			s.Error("there is more than one watch of each")
+		}
 	})
 	tell(t, "a watch that does not begin is waited for, but not for long", func(s *story) {
 		s.away = true

@@ -159,6 +159,7 @@ runMode: %s
 minReplicas: 0
 metric: {type: shell, shell: {entrypoint: echo}}
 evaluate: {type: shell, shell: {entrypoint: cat, command: [wanted]}}
+logVerbosity: 2
 `, target.apiVersion, name, name, target.mode)
 			p := start(t, settings{cluster: c, namespace: namespace, config: config})
 			for _, want := range []int64{3, 0, 2} {
@@ -174,6 +175,12 @@ evaluate: {type: shell, shell: {entrypoint: cat, command: [wanted]}}
 					return nil
 				})
 			}
+			// The scale that it knows by the target's resource version is this.
+			groupVersion := "apis/" + target.apiVersion
+			if target.resource.Group == "" {
+				groupVersion = "api/v1"
+			}
+			p.makesRequests("GET /" + groupVersion + "/namespaces/" + namespace + "/" + target.resource.Resource + "/" + name + "/scale")
 		})
 	}
 

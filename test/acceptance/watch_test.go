@@ -202,3 +202,95 @@ func TestWatchesNeedNoMoreThanWatch(t *testing.T) {
 	d.waitForReplicas(3)
 	p.makesRequests("GET /apis/apps/v1/namespaces/" + d.namespace + "/deployments/web/scale")
 }
+
+// The pods of a target whose selector changes are the others, from the next run
+// on.
+func TestATargetsSelectorChanges(t *testing.T) {
+	c := cluster.ForTest(t)
+	namespace := c.Namespace(t)
+	definitions := schema.GroupVersionResource{Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions"}
+	definition := strings.NewReplacer("gizmett", "gadgett", "Gizmett", "Gadgett").Replace(gizmos)
+	apply(t, c.Dynamic(), definitions, "", fmt.Sprintf(definition, ", labelSelectorPath: .status.selector"))
+	gadgets := schema.GroupVersionResource{Group: "test.example.com", Version: "v1", Resource: "gadgetti"}
+	apply(t, c.Dynamic(), gadgets, namespace, `
+apiVersion: test.example.com/v1
+kind: Gadgetto
+metadata: {name: web}
+spec: {replicas: 2}
+status: {replicas: 2, selector: color=green}
+`)
+	for name, color := range map[string]string{"web-a": "green", "web-b": "green", "web-c": "blue"} {
+		apply(t, c.Dynamic(), schema.GroupVersionResource{Version: "v1", Resource: "pods"}, namespace, fmt.Sprintf(`
+apiVersion: v1
+kind: Pod
+metadata: {name: %s, labels: {color: %s}}
+spec: {containers: [{name: c, image: none}]}
+`, name, color))
+	}
+	config := strings.Replace(podsConfig, "apiVersion: apps/v1, kind: Deployment", "apiVersion: test.example.com/v1, kind: Gadgetto", 1)
+	p := start(t, settings{cluster: c, namespace: namespace, config: config})
+	p.wants(`{"targetReplicas": 2}`)
+	p.shows(2)
+	scale := "GET /apis/test.example.com/v1/namespaces/" + namespace + "/gadgetti/web/scale"
+	p.makesRequests(scale)
+
+	patch := []byte(`{"status": {"selector": "color=blue"}}`)
+	if _, err := c.Dynamic().Resource(gadgets).Namespace(namespace).Patch(t.Context(), "web", types.MergePatchType, patch, metav1.PatchOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	p.shows(1)
+	if shown := read(t, p.file("shown")); !strings.Contains(shown, "web-c") {
+		t.Errorf("it shows %s", shown)
+	}
+	p.makesRequests(scale)
+}
+
+// While the API server is away no run decides anything; when it is back runs
+// see what changed meanwhile, and need one request again.
+func TestNoRunActsOnWhatWasOnceWatched(t *testing.T) {
+	c, err := cluster.Start(t.Context(), cluster.Options{WithoutMetrics: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Stop)
+	d := deploy(t, c, 2)
+	scale := "GET /apis/apps/v1/namespaces/" + d.namespace + "/deployments/web/scale"
+	p := d.start(podsConfig)
+	p.wants(`{"targetReplicas": 3}`)
+	d.waitForReplicas(3)
+	p.makesRequests(scale)
+
+	for _, fault := range []struct {
+		name       string
+		begin, end func() error
+	}{
+		{
+			"restarted", func() error { c.StopAPIServer(); return nil },
+			func() error { return c.StartAPIServer(t.Context()) },
+		},
+		{"paused", c.PauseAPIServer, c.ResumeAPIServer},
+	} {
+		t.Log(fault.name)
+		away := p.mark()
+		if err := fault.begin(); err != nil {
+			t.Fatal(err)
+		}
+		p.waitForLine(away, `msg="Run failed" .*stage=read`)
+		p.wants(`{"targetReplicas": 4}`)
+		p.waitForLine(p.mark(), `msg="Run failed" .*stage=read`)
+		for _, line := range p.log()[away:] {
+			if strings.Contains(line, "msg=Scaled") {
+				t.Errorf("%s: it scaled: %s", fault.name, line)
+			}
+		}
+		if err := fault.end(); err != nil {
+			t.Fatal(err)
+		}
+		d.waitForReplicas(4)
+		p.shows(4)
+		p.makesRequests(scale)
+		p.wants(`{"targetReplicas": 3}`)
+		d.waitForReplicas(3)
+		p.makesRequests(scale)
+	}
+}
