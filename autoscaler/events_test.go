@@ -122,7 +122,7 @@ func (a *announcer) run(changes ...func(*Record)) {
 func aRecord(changes ...func(*Record)) Record {
 	r := Record{
 		ID: "shop/deployment/web", Time: time.Now(), Trigger: Trigger{RunType: execute.RunScaler, Through: ThroughScale},
-		Target: corev1.ObjectReference{APIVersion: "apps/v1", Kind: "Deployment", Namespace: "shop", Name: "web", UID: "u1"},
+		Target: corev1.ObjectReference{APIVersion: "apps/v1", Kind: "Deployment", Namespace: "shop", Name: "web", UID: "u1", ResourceVersion: "7"},
 		Bounds: bounds.Bounds{Min: bounds.Limit{Replicas: 1}, Max: bounds.Limit{Replicas: 10}}, Current: 5,
 		Decision: &scale.Decision{Current: 5, Evaluated: new(int32(5)), Desired: 5},
 	}

@@ -193,6 +193,16 @@ func TestDecidesFromTheCountAsItIsByNow(t *testing.T) {
 	}
 }
 
+func TestARecordSaysWhatItWasTakenFrom(t *testing.T) {
+	w := newWorld(2)
+	w.target.SetResourceVersion("11")
+	w.podsVersion = "12"
+	record := w.start(testConfig(), wants(`{"targetReplicas": 4}`)).Tick(t.Context(), now, scheduled)
+	if record.Target.ResourceVersion != "11" || record.PodsResourceVersion != "12" {
+		t.Errorf("the target is of %q, the pods of %q", record.Target.ResourceVersion, record.PodsResourceVersion)
+	}
+}
+
 // Somebody scales just before the write: it is refused, and decided again
 // without running preScale again.
 func TestDecidesAgainWhenTheWriteIsRefused(t *testing.T) {

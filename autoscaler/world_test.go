@@ -32,6 +32,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type world struct {
 	target *unstructured.Unstructured
 	pods   []corev1.Pod
+	// podsVersion is the resource version of the pods.
+	podsVersion string
 
 	mu       sync.Mutex
 	replicas int32
@@ -70,7 +72,9 @@ func (w *world) Read(context.Context) (resource.Snapshot, error) {
 			return resource.Snapshot{}, err
 		}
 	}
-	return resource.Snapshot{Target: target, Scale: resource.Scale{Replicas: w.replicas, Selector: "app=web"}, Pods: pods}, w.fault
+	return resource.Snapshot{
+		Target: target, Scale: resource.Scale{Replicas: w.replicas, Selector: "app=web"}, Pods: pods, PodsResourceVersion: w.podsVersion,
+	}, w.fault
 }
 
 func (w *world) Scale(context.Context) (resource.Scale, error) {

@@ -4,7 +4,9 @@
 package resource
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"log/slog"
 	"sync"
 
@@ -58,6 +60,11 @@ type key struct {
 	namespace string
 	// selector of labels for a collection, or the name of the only object.
 	selector, name string
+}
+
+// String names the objects of the key in the log.
+func (k key) String() string {
+	return fmt.Sprintf("%s %s/%s", k.resource.GroupResource(), k.namespace, cmp.Or(k.name, k.selector))
 }
 
 // options limit a request to the objects of the key.

@@ -49,7 +49,7 @@ func TestTheAPIServerIsAway(t *testing.T) {
 		t.Fatal(err)
 	}
 	line := p.waitForLine(away, `msg="Run failed" .*stage=`)
-	if !regexp.MustCompile(`context deadline exceeded|Client.Timeout exceeded`).MatchString(line) {
+	if !regexp.MustCompile(`context deadline exceeded|Client.Timeout exceeded|TLS handshake timeout`).MatchString(line) {
 		t.Errorf("the reason does not tell of a timeout: %s", line)
 	}
 	p.wants(`{"targetReplicas": 5}`)
