@@ -46,11 +46,10 @@ func newBackoff() wait.Backoff {
 }
 
 var (
-	errSilent    = errors.New("nothing was heard of it in time")
-	errNoInitial = errors.New("the API server did not send what there is")
-	errLags      = errors.New("it lags behind what the API server answers")
-	errDoubted   = errors.New("the API server had not answered another request")
-	errEnded     = errors.New("the API server ended it")
+	errSilent  = errors.New("nothing was heard of it in time")
+	errLags    = errors.New("it lags behind what the API server answers")
+	errDoubted = errors.New("the API server had not answered another request")
+	errEnded   = errors.New("the API server ended it")
 )
 
 // source is how the objects of a watch are asked for.
@@ -81,7 +80,7 @@ type watch[T kept] struct {
 	mu       sync.Mutex
 	contents contents[T]
 	// inStep says that contents are what the API server has; lastSign is when
-	// it last said so.
+	// it last said so. Only run changes inStep, and contents while it is so.
 	inStep   bool
 	lastSign time.Time
 	// end ends the attempt under way, nil between two.
@@ -89,8 +88,8 @@ type watch[T kept] struct {
 
 	// What follows belongs to run.
 
-	// listFirst says that the API server does not send what there is on a
-	// watch, as those before Kubernetes 1.34 need not: it is listed before.
+	// listFirst says that the API server refused to send what there is on a
+	// watch, as those before Kubernetes 1.34 may: it is listed before.
 	listFirst bool
 	backoff   wait.Backoff
 	failures  int
@@ -146,7 +145,6 @@ func (w *watch[T]) readLive(ctx context.Context) (objects []T, version string, e
 func (w *watch[T]) renew(why error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.inStep = false
 	if w.end != nil {
 		w.end(why)
 	}
@@ -205,7 +203,7 @@ func (w *watch[T]) leaveStep() (was bool) {
 // judge says how long to wait after an attempt that lasted so long and had been
 // in step, or had not, and tells what people should know.
 func (w *watch[T]) judge(ctx context.Context, err error, inStep bool, lasted time.Duration) (pause time.Duration) {
-	w.log.DebugContext(ctx, "A watch ended", "what", w.key, "lasted", lasted, "reason", err)
+	w.log.DebugContext(ctx, "A watch ended", "what", w.key.String(), "lasted", lasted, "reason", err)
 	listed := w.listFirst
 	if !inStep {
 		w.listFirst = false
@@ -214,7 +212,7 @@ func (w *watch[T]) judge(ctx context.Context, err error, inStep bool, lasted tim
 	case apierrors.IsForbidden(err), apierrors.IsMethodNotSupported(err):
 		w.tell(ctx, "A watch is not permitted: "+w.source.without+". Allow the service account the verb watch, see docs/rbac.md", err)
 		return deniedPause
-	case !listed && (apierrors.IsInvalid(err) || apierrors.IsBadRequest(err) || errors.Is(err, errNoInitial)):
+	case !listed && (apierrors.IsInvalid(err) || apierrors.IsBadRequest(err)):
 		w.listFirst = true
 		return 0
 	case errors.Is(err, errLags):
@@ -257,11 +255,7 @@ func (w *watch[T]) attempt(ctx context.Context) error {
 		w.enterStep(ctx, fresh)
 	}
 	silence.Reset(w.patience())
-	err = because(ctx, w.receive(ctx, stream, fresh, silence))
-	if errors.Is(err, errSilent) && !w.isInStep() {
-		return errNoInitial
-	}
-	return err
+	return because(ctx, w.receive(ctx, stream, fresh, silence))
 }
 
 // receive takes in events until there are no more. Each puts off the silence.
@@ -297,12 +291,6 @@ func (w *watch[T]) patience() time.Duration {
 		return maxSilence
 	}
 	return RequestTimeout
-}
-
-func (w *watch[T]) isInStep() bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.inStep
 }
 
 // open begins to watch: what there is comes as the first events, the end of
@@ -374,7 +362,7 @@ func (w *watch[T]) enterStep(ctx context.Context, fresh contents[T]) {
 		w.log.InfoContext(ctx, "A watch works again", "resource", w.key.resource.GroupResource().String(), "namespace", w.key.namespace)
 	}
 	w.told = false
-	w.log.DebugContext(ctx, "A watch is in step", "what", w.key, "objects", len(fresh.objects), "resourceVersion", fresh.version)
+	w.log.DebugContext(ctx, "A watch is in step", "what", w.key.String(), "objects", len(fresh.objects), "resourceVersion", fresh.version)
 }
 
 // list lists the objects, in pages if the limit is not 0.
