@@ -21,10 +21,13 @@ import (
 )
 
 const (
-	// maxSilence is how long a watch may show no sign of life, neither an event
-	// nor a bookmark, until what it holds is not used any more and it is started
-	// anew. The API server sends a bookmark about every minute.
+	// maxSilence is how long what a watch holds is used without a sign of life,
+	// an event or a bookmark. The API server sends a bookmark about every minute,
+	// but for a kind of object that nobody changes in the whole cluster.
 	maxSilence = 2 * time.Minute
+	// renewal is after what silence a watch is started anew, early enough for
+	// runs not to have to do without it.
+	renewal = 90 * time.Second
 	// steady is how long a watch must have lasted for its end to be ordinary:
 	// the API server ends each after half an hour or more.
 	steady = time.Minute
@@ -91,9 +94,12 @@ type watch[T kept] struct {
 	// listFirst says that the API server refused to send what there is on a
 	// watch, as those before Kubernetes 1.34 may: it is listed before.
 	listFirst bool
-	backoff   wait.Backoff
-	failures  int
-	told      bool
+	// fresh is what the attempt under way was sent so far; nil once that is all,
+	// and it is what is read.
+	fresh    *contents[T]
+	backoff  wait.Backoff
+	failures int
+	told     bool
 }
 
 func newWatch[T kept](key key, source source[T], log *slog.Logger, stop context.CancelFunc) *watch[T] {
@@ -171,6 +177,9 @@ func (w *watch[T]) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
+		if w.isQuiet(err) {
+			continue // what it holds is used until the next attempt has more
+		}
 		pause := w.judge(ctx, err, w.leaveStep(), time.Since(began))
 		if pause > 0 {
 			w.attempted()
@@ -190,6 +199,13 @@ func (w *watch[T]) attempted() {
 	default:
 		close(w.first)
 	}
+}
+
+// isQuiet says that the watch was in step until nothing was heard of it.
+func (w *watch[T]) isQuiet(err error) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.inStep && errors.Is(err, errSilent) && time.Since(w.lastSign) >= renewal && time.Since(w.lastSign) < maxSilence
 }
 
 // leaveStep says whether it was in step until then.
@@ -247,19 +263,20 @@ func (w *watch[T]) attempt(ctx context.Context) error {
 	silence := time.AfterFunc(RequestTimeout, func() { end(errSilent) })
 	defer silence.Stop()
 
-	fresh, stream, err := w.open(ctx)
+	w.fresh = &contents[T]{}
+	stream, err := w.open(ctx)
 	if err != nil {
 		return because(ctx, err)
 	}
 	if w.listFirst {
-		w.enterStep(ctx, fresh)
+		w.enterStep(ctx)
 	}
 	silence.Reset(w.patience())
-	return because(ctx, w.receive(ctx, stream, fresh, silence))
+	return because(ctx, w.receive(ctx, stream, silence))
 }
 
 // receive takes in events until there are no more. Each puts off the silence.
-func (w *watch[T]) receive(ctx context.Context, stream apiwatch.Interface, fresh contents[T], silence *time.Timer) error {
+func (w *watch[T]) receive(ctx context.Context, stream apiwatch.Interface, silence *time.Timer) error {
 	defer func() {
 		stream.Stop()
 		for range stream.ResultChan() {
@@ -267,7 +284,7 @@ func (w *watch[T]) receive(ctx context.Context, stream apiwatch.Interface, fresh
 		}
 	}()
 	for event := range stream.ResultChan() {
-		if err := w.take(ctx, &fresh, event); err != nil {
+		if err := w.take(ctx, event); err != nil {
 			return err
 		}
 		silence.Reset(w.patience())
@@ -285,39 +302,35 @@ func because(ctx context.Context, err error) error {
 
 // patience is how long it may take until the next sign of life.
 func (w *watch[T]) patience() time.Duration {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.inStep {
-		return maxSilence
+	if w.fresh == nil {
+		return renewal
 	}
 	return RequestTimeout
 }
 
 // open begins to watch: what there is comes as the first events, the end of
 // which a bookmark tells, or else is listed.
-func (w *watch[T]) open(ctx context.Context) (contents[T], apiwatch.Interface, error) {
+func (w *watch[T]) open(ctx context.Context) (apiwatch.Interface, error) {
 	options := w.key.options()
 	options.Watch, options.AllowWatchBookmarks = true, true
-	var listed contents[T]
 	if w.listFirst {
-		var err error
-		if listed, err = w.list(ctx, pageSize); err != nil {
-			return listed, nil, err
+		listed, err := w.list(ctx, pageSize)
+		if err != nil {
+			return nil, err
 		}
-		options.ResourceVersion = listed.version
+		*w.fresh, options.ResourceVersion = listed, listed.version
 	} else {
 		// Without a resource version it is what is there by now, not what some
 		// cache of the API server's remembers.
 		all := true
 		options.SendInitialEvents, options.ResourceVersionMatch = &all, metav1.ResourceVersionMatchNotOlderThan
 	}
-	stream, err := w.source.watch(ctx, options)
-	return listed, stream, err
+	return w.source.watch(ctx, options)
 }
 
 // take takes one event in: into fresh until all there is has come, and then
 // into what is read.
-func (w *watch[T]) take(ctx context.Context, fresh *contents[T], event apiwatch.Event) error {
+func (w *watch[T]) take(ctx context.Context, event apiwatch.Event) error {
 	if event.Type == apiwatch.Error {
 		return apierrors.FromObject(event.Object)
 	}
@@ -325,20 +338,19 @@ func (w *watch[T]) take(ctx context.Context, fresh *contents[T], event apiwatch.
 	if err != nil {
 		return fmt.Errorf("an event has no object (%T): %w", event.Object, err)
 	}
-	w.mu.Lock()
-	inStep, held := w.inStep, w.contents
-	w.mu.Unlock()
-	if event.Type == apiwatch.Bookmark && !inStep {
-		if accessor.GetAnnotations()[metav1.InitialEventsAnnotationKey] == "true" {
-			fresh.version = accessor.GetResourceVersion()
-			w.enterStep(ctx, *fresh)
-		}
+	switch {
+	case w.fresh == nil:
+		return w.update(event, accessor.GetResourceVersion())
+	case event.Type == apiwatch.Bookmark && accessor.GetAnnotations()[metav1.InitialEventsAnnotationKey] == "true":
+		w.fresh.version = accessor.GetResourceVersion()
+		w.enterStep(ctx)
 		return nil
+	default:
+		w.mu.Lock()
+		held := w.contents
+		w.mu.Unlock()
+		return w.fresh.change(event, w.source.encode, held)
 	}
-	if !inStep {
-		return fresh.change(event, w.source.encode, held)
-	}
-	return w.update(event, accessor.GetResourceVersion())
 }
 
 // update takes in an event while in step.
@@ -352,17 +364,18 @@ func (w *watch[T]) update(event apiwatch.Event, version string) error {
 	return nil
 }
 
-// enterStep makes the contents those that are read.
-func (w *watch[T]) enterStep(ctx context.Context, fresh contents[T]) {
-	w.mu.Lock()
-	w.contents, w.inStep, w.lastSign = fresh, true, time.Now()
-	w.mu.Unlock()
-	w.attempted()
+// enterStep makes what was sent what is read.
+func (w *watch[T]) enterStep(ctx context.Context) {
+	w.log.DebugContext(ctx, "A watch is in step", "what", w.key.String(), "objects", len(w.fresh.objects), "resourceVersion", w.fresh.version)
 	if w.told {
 		w.log.InfoContext(ctx, "A watch works again", "resource", w.key.resource.GroupResource().String(), "namespace", w.key.namespace)
 	}
 	w.told = false
-	w.log.DebugContext(ctx, "A watch is in step", "what", w.key.String(), "objects", len(fresh.objects), "resourceVersion", fresh.version)
+	w.mu.Lock()
+	w.contents, w.inStep, w.lastSign = *w.fresh, true, time.Now()
+	w.mu.Unlock()
+	w.fresh = nil
+	w.attempted()
 }
 
 // list lists the objects, in pages if the limit is not 0.

@@ -38,7 +38,8 @@ type controlPlane struct {
 	streams  []*stream
 	// refuse answers a request instead, if it has one that begins so.
 	refuse map[string]answer
-	// away says that nothing is answered.
+	// hang is the kind of request that is not answered; away says that none is.
+	hang string
 	away bool
 }
 
@@ -218,7 +219,7 @@ func (c *controlPlane) RoundTrip(r *http.Request) (*http.Response, error) {
 		asks = "list"
 	}
 	c.requests = append(c.requests, asks+" "+what)
-	if c.away {
+	if c.away || c.hang == asks+" "+what {
 		c.mu.Unlock()
 		<-r.Context().Done()
 		c.mu.Lock()
@@ -435,17 +436,45 @@ func TestWatch(t *testing.T) {
 			s.run(r, "web-0 web-1", steadily)
 		}
 	})
-	tell(t, "a silent watch is not used, and started anew", func(s *story) {
+	tell(t, "a quiet watch begins anew without a run that notices", func(s *story) {
+		r := s.reader()
+		before := s.run(r, "web-0 web-1", begins)
+		for range 20 {
+			time.Sleep(renewal / 2)
+			s.run(r, "web-0 web-1", steadily)
+		}
+		if after := s.run(r, "web-0 web-1", steadily); after.Pods[0] != before.Pods[0] {
+			s.Error("a pod that did not change was made anew")
+		}
+		if s.watched("pods") != 1 || s.watched("gadgeti") != 1 {
+			s.Error("there is more than one watch of each")
+		}
+	})
+	tell(t, "a silent watch is used for as long as is admitted", func(s *story) {
 		r := s.reader()
 		s.run(r, "web-0 web-1", begins)
 		s.mute("pods")
 		s.deletePod("web-1")
 		s.run(r, "web-0 web-1", steadily) // as old as is admitted
-		time.Sleep(time.Minute)
-		s.bookmark("gadgeti")
-		time.Sleep(maxSilence - time.Minute)
+		time.Sleep(renewal)
+		s.run(r, "web-0", steadily)
+	})
+	tell(t, "a watch that cannot begin anew is not used", func(s *story) {
+		r := s.reader()
+		s.run(r, "web-0 web-1", begins)
+		s.mute("pods")
+		s.deletePod("web-1")
+		s.mu.Lock()
+		s.hang = "watch pods"
+		s.mu.Unlock()
+		time.Sleep(maxSilence - time.Second)
+		s.run(r, "web-0 web-1", steadily)
+		time.Sleep(time.Second)
 		s.run(r, "web-0", "list pods, scale gadgeti")
-		time.Sleep(2 * time.Second)
+		s.mu.Lock()
+		s.hang = ""
+		s.mu.Unlock()
+		time.Sleep(RequestTimeout + 2*time.Second)
 		s.run(r, "web-0", steadily)
 	})
 	tell(t, "a watch that ends begins again", func(s *story) {
