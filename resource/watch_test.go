@@ -477,6 +477,16 @@ func TestWatch(t *testing.T) {
 		time.Sleep(RequestTimeout + 2*time.Second)
 		s.run(r, "web-0", steadily)
 	})
+	tell(t, "what is too old because the process itself was stopped is not used", func(s *story) {
+		r := s.reader()
+		s.run(r, "web-0 web-1", begins)
+		r.pods.mu.Lock()
+		r.pods.lastSign = time.Now().Add(-maxSilence)
+		r.pods.mu.Unlock()
+		s.run(r, "web-0 web-1", "list pods, scale gadgeti")
+		s.bookmark("pods")
+		s.run(r, "web-0 web-1", steadily)
+	})
 	tell(t, "a watch that ends begins again", func(s *story) {
 		for name, words := range map[string]string{
 			"ordinarily": "",
