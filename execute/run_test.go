@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -26,7 +27,7 @@ func TestARunHasABoundForItsOutput(t *testing.T) {
 	const size, calls = 4 << 20, 20
 	flood := serve(t, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, strings.Repeat("x", size)) })
 	for name, method := range map[string]config.Method{
-		"shell": shellMethod(patience, "head", "-c", fmt.Sprint(size), "/dev/zero"),
+		"shell": shellMethod(patience, "head", "-c", strconv.Itoa(size), "/dev/zero"),
 		"http":  httpMethod(flood.URL),
 		"worker": {Type: config.MethodWorker, Timeout: config.Milliseconds(patience.Milliseconds()), Worker: &config.Worker{
 			Entrypoint: "/bin/sh", Processes: 4, Command: []string{"-c", fmt.Sprintf(
