@@ -25,9 +25,12 @@ const (
 	// an event or a bookmark. The API server sends a bookmark about every minute,
 	// but for a kind of object that nobody changes in the whole cluster.
 	maxSilence = 2 * time.Minute
-	// renewal is after what silence a watch is started anew, early enough for
+	// renewal is after what silence a watch is connected anew, early enough for
 	// runs not to have to do without it.
 	renewal = 90 * time.Second
+	// settling is how long after that the silence means that there is nothing
+	// new. What was missed is sent right after the connection is made.
+	settling = time.Second
 	// steady is how long a watch must have lasted for its end to be ordinary:
 	// the API server ends each after half an hour or more.
 	steady = time.Minute
@@ -94,6 +97,8 @@ type watch[T kept] struct {
 	// listFirst says that the API server refused to send what there is on a
 	// watch, as those before Kubernetes 1.34 may: it is listed before.
 	listFirst bool
+	// resumes says that the next attempt goes on from what is held.
+	resumes bool
 	// fresh is what the attempt under way was sent so far; nil once that is all,
 	// and it is what is read.
 	fresh    *contents[T]
@@ -178,7 +183,8 @@ func (w *watch[T]) run(ctx context.Context) {
 			return
 		}
 		if w.isQuiet(err) {
-			continue // what it holds is used until the next attempt has more
+			w.resumes = true
+			continue // what it holds is used meanwhile
 		}
 		pause := w.judge(ctx, err, w.leaveStep(), time.Since(began))
 		if pause > 0 {
@@ -205,7 +211,7 @@ func (w *watch[T]) attempted() {
 func (w *watch[T]) isQuiet(err error) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.inStep && errors.Is(err, errSilent) && time.Since(w.lastSign) >= renewal && time.Since(w.lastSign) < maxSilence
+	return w.inStep && errors.Is(err, errSilent) && time.Since(w.lastSign) < maxSilence
 }
 
 // leaveStep says whether it was in step until then.
@@ -220,11 +226,14 @@ func (w *watch[T]) leaveStep() (was bool) {
 // in step, or had not, and tells what people should know.
 func (w *watch[T]) judge(ctx context.Context, err error, inStep bool, lasted time.Duration) (pause time.Duration) {
 	w.log.DebugContext(ctx, "A watch ended", "what", w.key.String(), "lasted", lasted, "reason", err)
-	listed := w.listFirst
+	listed, resumed := w.listFirst, w.resumes
+	w.resumes = false
 	if !inStep {
 		w.listFirst = false
 	}
 	switch {
+	case resumed && (apierrors.IsResourceExpired(err) || apierrors.IsGone(err)):
+		return 0 // the API server does not remember what was held
 	case apierrors.IsForbidden(err), apierrors.IsMethodNotSupported(err):
 		w.tell(ctx, "A watch is not permitted: "+w.source.without+". Allow the service account the verb watch, see docs/rbac.md", err)
 		return deniedPause
@@ -263,16 +272,28 @@ func (w *watch[T]) attempt(ctx context.Context) error {
 	silence := time.AfterFunc(RequestTimeout, func() { end(errSilent) })
 	defer silence.Stop()
 
-	w.fresh = &contents[T]{}
 	stream, err := w.open(ctx)
 	if err != nil {
 		return because(ctx, err)
 	}
-	if w.listFirst {
+	switch {
+	case w.resumes:
+		w.fresh = nil
+		defer time.AfterFunc(settling, w.sign).Stop()
+	case w.listFirst:
 		w.enterStep(ctx)
 	}
 	silence.Reset(w.patience())
 	return because(ctx, w.receive(ctx, stream, silence))
+}
+
+// sign says that the API server has just told all there is to tell.
+func (w *watch[T]) sign() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.inStep {
+		w.lastSign = time.Now()
+	}
 }
 
 // receive takes in events until there are no more. Each puts off the silence.
@@ -309,10 +330,16 @@ func (w *watch[T]) patience() time.Duration {
 }
 
 // open begins to watch: what there is comes as the first events, the end of
-// which a bookmark tells, or else is listed.
+// which a bookmark tells, or else is listed. A watch that was only quiet goes on
+// from what is held, since to be sent it all again would cost more than lists.
 func (w *watch[T]) open(ctx context.Context) (apiwatch.Interface, error) {
 	options := w.key.options()
 	options.Watch, options.AllowWatchBookmarks = true, true
+	if w.resumes {
+		options.ResourceVersion = w.version()
+		return w.source.watch(ctx, options)
+	}
+	w.fresh = &contents[T]{}
 	if w.listFirst {
 		listed, err := w.list(ctx, pageSize)
 		if err != nil {
@@ -326,6 +353,12 @@ func (w *watch[T]) open(ctx context.Context) (apiwatch.Interface, error) {
 		options.SendInitialEvents, options.ResourceVersionMatch = &all, metav1.ResourceVersionMatchNotOlderThan
 	}
 	return w.source.watch(ctx, options)
+}
+
+func (w *watch[T]) version() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.contents.version
 }
 
 // take takes one event in: into fresh until all there is has come, and then

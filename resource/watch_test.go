@@ -36,11 +36,23 @@ type controlPlane struct {
 	scale    map[string]any
 	pods     map[string]map[string]any
 	streams  []*stream
+	// history are the events so far. Versions below forgotten are too old.
+	history   []happened
+	forgotten int
+	// sent counts the events that watches began with.
+	sent int
 	// refuse answers a request instead, if it has one that begins so.
 	refuse map[string]answer
 	// hang is the kind of request that is not answered; away says that none is.
 	hang string
 	away bool
+}
+
+// happened is an event, at a version.
+type happened struct {
+	version               int
+	what, selector, event string
+	object                map[string]any
 }
 
 type answer struct {
@@ -131,6 +143,7 @@ func (c *controlPlane) bookmarkOf(what string, initial bool) map[string]any {
 
 // tell sends an event on the watches concerned. The lock is held.
 func (c *controlPlane) tell(what, selector, event string, object map[string]any) {
+	c.history = append(c.history, happened{c.version, what, selector, event, object})
 	for _, s := range c.streams {
 		if s.what == what && s.selector == selector {
 			s.send(event, object)
@@ -231,6 +244,11 @@ func (c *controlPlane) RoundTrip(r *http.Request) (*http.Response, error) {
 		}), nil
 	}
 	selector := query.Get("labelSelector")
+	if since, err := strconv.Atoi(query.Get("resourceVersion")); err == nil && since < c.forgotten {
+		return respond(r, http.StatusGone, map[string]any{
+			"apiVersion": "v1", "kind": "Status", "status": "Failure", "reason": "Expired", "code": http.StatusGone, "message": "too old resource version",
+		}), nil
+	}
 	switch asks + " " + what {
 	case "scale gadgeti":
 		return respond(r, http.StatusOK, c.scale), nil
@@ -267,19 +285,13 @@ func (c *controlPlane) matching(what, selector string) []map[string]any {
 func (c *controlPlane) stream(r *http.Request, what, selector string) *http.Response {
 	reader, writer := io.Pipe()
 	s := &stream{what: what, selector: selector, body: writer, gone: make(chan struct{})}
-	initial := []map[string]any{}
-	if r.URL.Query().Get("sendInitialEvents") != "" {
-		initial = c.matching(what, selector)
-	}
-	bookmark := c.bookmarkOf(what, true)
+	first := c.firstEvents(r, what, selector)
+	c.sent += len(first)
 	written := make(chan struct{})
 	go func() {
 		defer close(written)
-		for _, object := range initial {
-			s.send("ADDED", object)
-		}
-		if r.URL.Query().Get("sendInitialEvents") != "" {
-			s.send("BOOKMARK", bookmark)
+		for _, e := range first {
+			s.send(e.event, e.object)
 		}
 	}()
 	go func() {
@@ -292,6 +304,24 @@ func (c *controlPlane) stream(r *http.Request, what, selector string) *http.Resp
 	return &http.Response{
 		StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {"application/json"}}, Body: reader, Request: r,
 	}
+}
+
+// firstEvents are what a watch begins with: all there is and a bookmark, or what
+// happened since a version.
+func (c *controlPlane) firstEvents(r *http.Request, what, selector string) (events []happened) {
+	if r.URL.Query().Get("sendInitialEvents") != "" {
+		for _, object := range c.matching(what, selector) {
+			events = append(events, happened{event: "ADDED", object: object})
+		}
+		return append(events, happened{event: "BOOKMARK", object: c.bookmarkOf(what, true)})
+	}
+	since, _ := strconv.Atoi(r.URL.Query().Get("resourceVersion"))
+	for _, e := range c.history {
+		if e.what == what && e.selector == selector && e.version > since {
+			events = append(events, e)
+		}
+	}
+	return events
 }
 
 func respond(r *http.Request, code int, body any) *http.Response {
@@ -436,12 +466,16 @@ func TestWatch(t *testing.T) {
 			s.run(r, "web-0 web-1", steadily)
 		}
 	})
-	tell(t, "a quiet watch begins anew without a run that notices", func(s *story) {
+	tell(t, "a quiet watch goes on without a run that notices, and without all it holds", func(s *story) {
 		r := s.reader()
 		before := s.run(r, "web-0 web-1", begins)
+		sent := s.sent
 		for range 20 {
 			time.Sleep(renewal / 2)
 			s.run(r, "web-0 web-1", steadily)
+		}
+		if s.sent != sent {
+			s.Errorf("%d events were sent though nothing happened", s.sent-sent)
 		}
 		if after := s.run(r, "web-0 web-1", steadily); after.Pods[0] != before.Pods[0] {
 			s.Error("a pod that did not change was made anew")
@@ -458,6 +492,19 @@ func TestWatch(t *testing.T) {
 		s.run(r, "web-0 web-1", steadily) // as old as is admitted
 		time.Sleep(renewal)
 		s.run(r, "web-0", steadily)
+	})
+	tell(t, "a quiet watch that the API server has forgotten begins anew", func(s *story) {
+		r := s.reader()
+		before := s.run(r, "web-0 web-1", begins)
+		s.mute("pods")
+		s.deletePod("web-1")
+		s.mu.Lock()
+		s.forgotten = s.version + 1
+		s.mu.Unlock()
+		time.Sleep(renewal)
+		if after := s.run(r, "web-0", steadily); after.Pods[0] != before.Pods[0] {
+			s.Error("a pod that did not change was made anew")
+		}
 	})
 	tell(t, "a watch that cannot begin anew is not used", func(s *story) {
 		r := s.reader()
