@@ -13,6 +13,19 @@ import (
 	"github.com/KimMachineGun/automemlimit/memlimit"
 )
 
+func TestGarbageIsLimited(t *testing.T) {
+	before := debug.SetGCPercent(100)
+	t.Cleanup(func() { debug.SetGCPercent(before) })
+	for environment, want := range map[string]int{"": 50, "200": 100} { // what the runtime made of 200 is left alone
+		debug.SetGCPercent(100)
+		t.Setenv("GOGC", environment)
+		limitMemory(memlimit.Limit(1<<30), slog.New(slog.DiscardHandler))
+		if got := debug.SetGCPercent(100); got != want {
+			t.Errorf("with GOGC=%q it is %d, want %d", environment, got, want)
+		}
+	}
+}
+
 func TestMemoryIsLimitedByTheContainer(t *testing.T) {
 	before := debug.SetMemoryLimit(-1)
 	t.Cleanup(func() { debug.SetMemoryLimit(before) })
