@@ -102,7 +102,7 @@ func New(spec Spec, deps Deps) (*Autoscaler, error) {
 		return nil, err
 	}
 	log := deps.Log.With("autoscaler", spec.ID)
-	a := &Autoscaler{
+	return &Autoscaler{
 		id:         spec.ID,
 		config:     spec.Config,
 		deps:       deps,
@@ -114,9 +114,7 @@ func New(spec Spec, deps Deps) (*Autoscaler, error) {
 		memory:     newMemory(deps.Store, log),
 		intended:   make(chan struct{}, 1),
 		pushes:     make(chan string, 1),
-	}
-	deps.Hooks.OnTrigger(a.push)
-	return a, nil
+	}, nil
 }
 
 // Tick takes the target through the journey once, up to the step the trigger

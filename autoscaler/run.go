@@ -34,6 +34,7 @@ const handOverTimeout = 500 * time.Millisecond
 // handOverTimeout.
 func (a *Autoscaler) Run(ctx context.Context) error {
 	defer a.queue.close()
+	defer a.deps.Hooks.OnTrigger(a.push)()
 	work, cancel := withGrace(ctx, HookGrace)
 	defer cancel()
 	a.loop(ctx, work)

@@ -21,6 +21,9 @@ const (
 	// further one after twice as long, up to maxBackoff.
 	firstBackoff = 100 * time.Millisecond
 	maxBackoff   = 30 * time.Second
+	// startPause is how long it takes until another process is started beside
+	// others when one could not be.
+	startPause = 10 * time.Second
 	// leaveTime is how long a process that is replaced may take to end once its
 	// stdin has, and stopTime the same when we end ourselves.
 	leaveTime = 5 * time.Second
@@ -42,12 +45,14 @@ type crew struct {
 	limit    int64
 	children *children
 	log      *slog.Logger
+	// running are the processes that anything is left of.
+	running sync.WaitGroup
 
 	mu        sync.Mutex
 	processes []*process
 	// waiting are the requests in the order of their coming.
 	waiting  []*pending
-	triggers []func(reason string)
+	triggers []*func(reason string)
 	// wanted is how many processes are to be there: as many as were needed so
 	// far. A worker that asks for runs must be there in between.
 	wanted int
@@ -64,8 +69,9 @@ type crew struct {
 type pending struct {
 	call  Call
 	alone bool
-	// until is when it no longer waits to be sent.
-	until time.Time
+	// patience is how long it waits to be sent, until when.
+	patience time.Duration
+	until    time.Time
 	// sent is closed when it is, at that moment.
 	sent chan struct{}
 	at   time.Time
@@ -76,6 +82,8 @@ type pending struct {
 
 	process *process
 	id      int64
+	// fault is why its process was killed, if that is its own fault.
+	fault *Error
 	// expiry kills the process of an abandoned request.
 	expiry *time.Timer
 }
@@ -109,18 +117,29 @@ func (p *Pool) crew(settings config.Worker) *crew {
 	return c
 }
 
-// onTrigger has trigger called when one of the processes asks for a run.
-func (c *crew) onTrigger(trigger func(reason string)) {
+// onTrigger has trigger called when one of the processes asks for a run, until
+// it is taken back.
+func (c *crew) onTrigger(trigger func(reason string)) (takeBack func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.triggers = append(c.triggers, trigger)
+	one := &trigger
+	c.triggers = append(c.triggers, one)
+	return func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.triggers = slices.DeleteFunc(c.triggers, func(other *func(string)) bool { return other == one })
+	}
 }
 
-// submit queues a request, which waits for as long as patience to be sent.
-func (c *crew) submit(call Call, alone bool, patience time.Duration) *pending {
-	r := &pending{call: call, alone: alone, until: time.Now().Add(patience), sent: make(chan struct{}), done: make(chan outcome, 1)}
+// submit queues a request. How long it waits to be sent depends on the timeout:
+// each of those before it may take that long, one after another in each process
+// if they are to be alone.
+func (c *crew) submit(call Call, alone bool, timeout time.Duration) *pending {
+	r := &pending{call: call, alone: alone, sent: make(chan struct{}), done: make(chan outcome, 1)}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	r.patience = timeout * time.Duration(c.settings.MaxInFlight+len(c.waiting)/c.settings.Processes)
+	r.until = time.Now().Add(r.patience)
 	if c.closed {
 		r.finish(outcome{fault: r.ending()})
 		return r
@@ -194,11 +213,11 @@ func (c *crew) proceed() {
 			r.finish(outcome{fault: &workerFault{Error: r.call.fault(KindStart, err, "%s", startFault(c.settings.Entrypoint, err))}})
 		case p != nil:
 			p.send(r)
-		case len(c.processes) == 0 && c.notBefore.After(r.until):
+		case c.taking() == 0 && c.notBefore.After(r.until):
 			r.finish(outcome{fault: &workerFault{Error: r.call.fault(KindStart, nil, "the worker keeps ending (%s); it is started again in %s",
 				c.lastFault, time.Until(c.notBefore).Round(100*time.Millisecond))}})
 		default:
-			if wait := time.Until(c.notBefore); wait > 0 && c.taking() < c.settings.Processes {
+			if wait := time.Until(c.notBefore); wait > 0 && !c.full() {
 				c.resume(wait)
 			}
 			return
@@ -212,10 +231,17 @@ func (c *crew) proceed() {
 // else the one with the least in flight. It is nil when there is none by now.
 func (c *crew) free(alone bool) (*process, error) {
 	p := c.leastBusy(alone)
-	if p != nil && len(p.inFlight) == 0 || c.taking() == c.settings.Processes || time.Now().Before(c.notBefore) {
+	if p != nil && len(p.inFlight) == 0 || c.full() || time.Now().Before(c.notBefore) {
 		return p, nil
 	}
-	return c.start()
+	started, err := c.start()
+	if err != nil && c.taking() > 0 {
+		// Those that are there have to do for a while.
+		c.log.Warn("A worker could not be started beside those that are there", "error", startFault(c.settings.Entrypoint, err))
+		c.notBefore = time.Now().Add(startPause)
+		return p, nil
+	}
+	return started, err
 }
 
 // leastBusy is the process with the least in flight that takes one more.
@@ -240,6 +266,12 @@ func (c *crew) taking() (count int) {
 	return count
 }
 
+// full says that no more processes may be started: there are as many as take
+// requests, or as many again that linger and that are being killed.
+func (c *crew) full() bool {
+	return c.taking() >= c.settings.Processes || len(c.processes) >= 3*c.settings.Processes
+}
+
 // start starts a process.
 func (c *crew) start() (*process, error) {
 	p, err := startProcess(c)
@@ -255,7 +287,7 @@ func (c *crew) start() (*process, error) {
 // replace starts the processes that are missing, or sees to it that they are
 // when their time has come.
 func (c *crew) replace() {
-	for !c.closed && c.taking() < c.wanted {
+	for !c.closed && c.taking() < c.wanted && !c.full() {
 		if wait := time.Until(c.notBefore); wait > 0 {
 			c.resume(wait)
 			return
@@ -283,7 +315,6 @@ func (c *crew) resume(wait time.Duration) {
 // answered is for the answer to the request with the ID. It returns what is
 // wrong with that.
 func (c *crew) answered(p *process, m *message) error {
-	output, err := m.output()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	id, ok := m.number()
@@ -299,24 +330,39 @@ func (c *crew) answered(p *process, m *message) error {
 		p.broken = true
 		return fmt.Errorf("the worker answered the id %s, which was not asked", shortened(string(m.ID), maxShownMessage))
 	}
-	done := outcome{output: output}
-	switch {
-	case m.Error != nil:
-		done.fault, err = &workerFault{Error: r.call.fault(KindReported, nil, "error %d: %s", m.Error.Code, shortened(m.Error.Message, maxCause))}, nil
-		done.fault.Stderr = shortened(string(m.Error.Data), maxTail)
-	case err != nil:
-		p.broken = true
-		done.fault = &workerFault{Error: r.call.fault(KindAnswer, err, "%v", err)}
-	}
+	done, err := m.outcome(r.call)
+	p.broken = p.broken || err != nil
 	c.failures = 0
 	delete(p.inFlight, r.id)
 	p.alone = false
 	r.finish(done)
 	if p.leaving && len(p.inFlight) == 0 {
-		p.leave(leaveTime)
+		c.dismiss(p)
 	}
 	c.proceed()
 	return err
+}
+
+// dismiss has a process end that has had its number of requests. Of those that
+// do not, no more are left to linger than there are processes.
+func (c *crew) dismiss(p *process) {
+	var lingering []*process
+	for _, other := range c.processes {
+		if other.closed && !isClosed(other.condemned) {
+			lingering = append(lingering, other)
+		}
+	}
+	if len(lingering) >= c.settings.Processes {
+		lingering[0].condemn()
+	}
+	p.leave(leaveTime)
+}
+
+// gone is for a process that takes no more requests, whatever is left of it.
+func (c *crew) gone(p *process) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p.gone = true
 }
 
 // triggered asks for a run.
@@ -325,7 +371,7 @@ func (c *crew) triggered(reason string) {
 	triggers := slices.Clone(c.triggers)
 	c.mu.Unlock()
 	for _, trigger := range triggers {
-		trigger(reason)
+		(*trigger)(reason)
 	}
 }
 
@@ -351,8 +397,8 @@ func (c *crew) lost(p *process, kind Kind, reason, stderr string) {
 	}
 	for _, r := range p.inFlight {
 		done := outcome{fault: &workerFault{Error: r.call.fault(kind, nil, "%s", reason), lost: true}}
-		if r == p.culprit {
-			done.fault = &workerFault{Error: p.culpritFault}
+		if r.fault != nil {
+			done.fault = &workerFault{Error: r.fault}
 		}
 		done.fault.Stderr = cmp.Or(done.fault.Stderr, stderr)
 		r.finish(done)
@@ -372,13 +418,10 @@ func (c *crew) close() {
 		r.finish(outcome{fault: r.ending()})
 	}
 	c.waiting = nil
-	processes := slices.Clone(c.processes)
-	for _, p := range processes {
+	for _, p := range c.processes {
 		p.leaving = true
 		p.leave(stopTime)
 	}
 	c.mu.Unlock()
-	for _, p := range processes {
-		<-p.ended
-	}
+	c.running.Wait()
 }

@@ -33,9 +33,10 @@ type process struct {
 	crew  *crew
 	group *group
 	log   *slog.Logger
-	// queue holds the requests on their way to its stdin. What is in flight is
-	// bounded, so there is always room.
-	queue chan []byte
+	// queue holds the requests on their way to its stdin. There is room for as
+	// many as may be in flight, so that it is only full when the process answers
+	// what it has not read.
+	queue chan *pending
 	// condemned is closed when it is to be killed, and ended when nothing is
 	// left of it.
 	condemned chan struct{}
@@ -51,8 +52,8 @@ type process struct {
 	unaskedSince  time.Time
 	warned        bool
 
-	// stderr belongs to the reader of its stderr, in the same way.
-	stderr tail
+	// said is what it wrote to stderr since it was last idle.
+	said lockedTail
 
 	// What follows is guarded by the crew.
 
@@ -62,13 +63,11 @@ type process struct {
 	// alone says that the request in flight is to stay the only one.
 	alone bool
 	// leaving says that it gets no more requests since it has had its number of
-	// them, broken that it gets none since it is to be killed.
-	leaving, broken bool
+	// them, broken that it gets none since it is to be killed, gone that it has
+	// ended.
+	leaving, broken, gone bool
 	// closed says that the queue is.
 	closed bool
-	// culprit is the request whose fault the end of this process is.
-	culprit      *pending
-	culpritFault *Error
 }
 
 // startProcess starts a process of the crew, whose lock is held.
@@ -79,24 +78,31 @@ func startProcess(c *crew) (*process, error) {
 	}
 	p := &process{
 		crew: c, group: running, log: c.log.With("pid", running.leader.Process.Pid),
-		queue:     make(chan []byte, c.settings.MaxInFlight),
+		queue:     make(chan *pending, c.settings.MaxInFlight),
 		condemned: make(chan struct{}), ended: make(chan struct{}),
 		inFlight: map[int64]*pending{},
 	}
 	p.condemn = sync.OnceFunc(func() { close(p.condemned) })
 	running.converse(p.feed, p.read, p.readStderr)
-	go p.attend()
+	c.running.Go(p.attend)
 	return p, nil
 }
 
 // send sends a request. The crew's lock is held.
 func (p *process) send(r *pending) {
+	if len(p.inFlight) == 0 {
+		p.said.reset()
+	}
 	p.sent++
 	r.process, r.id, r.at = p, p.sent, time.Now()
 	p.inFlight[r.id] = r
 	p.alone = r.alone
-	p.queue <- encodeRequest(r.id, r.call)
 	close(r.sent)
+	select {
+	case p.queue <- r:
+	default:
+		p.blame(r, r.call.fault(KindAnswer, nil, "the worker answers what it has not read"))
+	}
 	if most := int64(p.crew.settings.MaxRequests); most > 0 && p.sent >= most {
 		p.leaving = true
 	}
@@ -105,9 +111,7 @@ func (p *process) send(r *pending) {
 // blame has the process killed for a request that is in flight. The crew's lock
 // is held.
 func (p *process) blame(r *pending, fault *Error) {
-	if p.culprit == nil {
-		p.culprit, p.culpritFault = r, fault
-	}
+	r.fault = fault
 	p.broken = true
 	p.condemn()
 }
@@ -127,7 +131,7 @@ func (p *process) leave(within time.Duration) {
 }
 
 // takes says whether it takes requests.
-func (p *process) takes() bool { return !p.leaving && !p.broken }
+func (p *process) takes() bool { return !p.leaving && !p.broken && !p.gone }
 
 // only is the ID of the one request in flight, if there is just one. The crew's
 // lock is held.
@@ -148,11 +152,11 @@ func (p *process) closeQueue() {
 // feed writes the requests to its stdin until the queue is closed.
 func (p *process) feed(stdin io.Writer) {
 	failed := false
-	for next := range p.queue {
+	for r := range p.queue {
 		if !failed {
 			// A process that reads no more is found out by what it does not
 			// answer.
-			_, err := stdin.Write(next)
+			_, err := stdin.Write(encodeRequest(r.id, r.call))
 			failed = err != nil
 		}
 	}
@@ -191,7 +195,8 @@ func (p *process) heed(line []byte) error {
 	if err != nil {
 		return err
 	}
-	if m.Method == "" {
+	if m.isAnswer() {
+		p.unasked = 0
 		return p.crew.answered(p, &m)
 	}
 	if m.Method == methodTrigger {
@@ -203,7 +208,7 @@ func (p *process) heed(line []byte) error {
 	return p.unaskedFor()
 }
 
-// unaskedFor counts a message that answers nothing.
+// unaskedFor counts a message that answers nothing, after the last that did.
 func (p *process) unaskedFor() error {
 	if now := time.Now(); now.Sub(p.unaskedSince) > time.Second {
 		p.unasked, p.unaskedSince = 0, now
@@ -220,7 +225,7 @@ func (p *process) readStderr(stderr io.Reader) {
 	var since time.Time
 	lines := 0
 	forEachLine(stderr, func(line string) {
-		_, _ = io.WriteString(&p.stderr, line+"\n")
+		p.said.add(line + "\n")
 		if now := time.Now(); now.Sub(since) > time.Minute {
 			since, lines = now, 0
 		}
@@ -247,6 +252,7 @@ func (p *process) attend() {
 		}
 	}
 	exited := isClosed(g.exited)
+	p.crew.gone(p)
 	g.kill()
 	// What it printed before is read to the end, which comes at once unless a
 	// process that left the group holds the pipes.
@@ -254,7 +260,7 @@ func (p *process) attend() {
 	<-g.stdoutEnded
 	<-g.stderrEnded
 	kind, reason := p.verdict(exited)
-	p.crew.lost(p, kind, reason, p.stderr.String())
+	p.crew.lost(p, kind, reason, p.said.String())
 	if !g.finish() {
 		p.log.Warn("A worker could not be killed and is still there")
 	}
@@ -274,7 +280,7 @@ func (p *process) verdict(exited bool) (Kind, string) {
 		}
 		return kind, endedEarly + how
 	case isClosed(p.condemned):
-		return KindCanceled, "the worker was killed because another request timed out"
+		return KindTimeout, "the worker was killed because another request timed out"
 	default:
 		return KindAnswer, "the worker closed its stdout before it answered"
 	}

@@ -24,11 +24,20 @@ type message struct {
 	Method  string          `json:"method"`
 	Params  json.RawMessage `json:"params"`
 	Result  json.RawMessage `json:"result"`
-	Error   *struct {
-		Code    int64           `json:"code"`
-		Message string          `json:"message"`
-		Data    json.RawMessage `json:"data"`
-	} `json:"error"`
+	Error   json.RawMessage `json:"error"`
+}
+
+// rpcError is why a worker has no result.
+type rpcError struct {
+	Code    *int64          `json:"code"`
+	Message string          `json:"message"`
+	Data    json.RawMessage `json:"data"`
+}
+
+// isAnswer tells an answer from a notification. One that repeats the request's
+// method is an answer all the same.
+func (m *message) isAnswer() bool {
+	return m.Method == "" || m.ID != nil && (m.Result != nil || m.Error != nil)
 }
 
 // methodTrigger is the notification that asks for a run.
@@ -50,12 +59,43 @@ func (m *message) number() (int64, bool) {
 	return id, err == nil
 }
 
-// output is what the answer says in place of what a program would have printed:
+// outcome is what the answer makes of a call. It also returns what is wrong with
+// the answer, if it breaks the protocol.
+func (m *message) outcome(call Call) (done outcome, broken error) {
+	if m.Error != nil && string(m.Error) != "null" {
+		return outcome{fault: &workerFault{Error: m.reported(call)}}, nil
+	}
+	if m.Result == nil {
+		broken = fmt.Errorf("the worker answered the id %s with neither a result nor an error", m.ID)
+		return outcome{fault: &workerFault{Error: call.fault(KindAnswer, broken, "%v", broken)}}, broken
+	}
+	// Before it is decoded, since many are answered at once.
+	if err := call.allowance.take(len(m.Result)); err != nil {
+		return outcome{fault: &workerFault{Error: call.fault(KindOutput, err, "%v", err)}}, nil
+	}
+	output, err := m.output()
+	if err != nil {
+		return outcome{fault: &workerFault{Error: call.fault(KindAnswer, err, "reading the result: %v", err)}}, nil
+	}
+	return outcome{output: output}, nil
+}
+
+// reported is the error that the answer tells of.
+func (m *message) reported(call Call) *Error {
+	var told rpcError
+	if err := json.Unmarshal(m.Error, &told); err != nil || told.Code == nil {
+		return call.fault(KindReported, nil, "error %s, which is no object with a whole number `code` and a text `message`",
+			shortened(string(m.Error), maxCause))
+	}
+	fault := call.fault(KindReported, nil, "error %d: %s", *told.Code, shortened(told.Message, maxCause))
+	fault.Stderr = shortened(string(told.Data), maxTail)
+	return fault
+}
+
+// output is what the result says in place of what a program would have printed:
 // text as it is, any other JSON as JSON, and null as nothing.
 func (m *message) output() ([]byte, error) {
 	switch {
-	case len(m.Result) == 0:
-		return nil, fmt.Errorf("the worker answered the id %s with neither a result nor an error", m.ID)
 	case string(m.Result) == "null":
 		return nil, nil
 	case m.Result[0] != '"':

@@ -163,14 +163,18 @@ func (r *Run) Durations() map[Stage]time.Duration {
 	return durations
 }
 
-// OnTrigger has trigger called whenever a worker among the hooks asks for a run.
-// It must not keep its caller waiting.
-func (h Hooks) OnTrigger(trigger func(reason string)) {
-	told := map[*crew]bool{}
+// OnTrigger has trigger called whenever a worker among the hooks asks for a run,
+// until that is taken back. It must not keep its caller waiting.
+func (h Hooks) OnTrigger(trigger func(reason string)) (takeBack func()) {
+	told := map[*crew]func(){}
 	for _, executor := range h {
-		if w, ok := executor.(*worker); ok && !told[w.crew] {
-			told[w.crew] = true
-			w.crew.onTrigger(trigger)
+		if w, ok := executor.(*worker); ok && told[w.crew] == nil {
+			told[w.crew] = w.crew.onTrigger(trigger)
+		}
+	}
+	return func() {
+		for _, takeBack := range told {
+			takeBack()
 		}
 	}
 }

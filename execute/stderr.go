@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"io"
 	"strings"
+	"sync"
 	"unicode/utf8"
 )
 
@@ -48,6 +49,31 @@ func (t *tail) String() string {
 		}
 	}
 	return strings.ToValidUTF8(string(data), "?")
+}
+
+// lockedTail is a tail for one who writes and others who look.
+type lockedTail struct {
+	mu   sync.Mutex
+	tail tail
+}
+
+func (t *lockedTail) add(text string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	_, _ = t.tail.Write([]byte(text))
+}
+
+func (t *lockedTail) reset() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.tail.data = t.tail.data[:0]
+}
+
+// String is the end of what was added.
+func (t *lockedTail) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.tail.String()
 }
 
 // forEachLine hands on each line of r without its line break, and a line

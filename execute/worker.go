@@ -23,15 +23,13 @@ func (w *worker) Execute(ctx context.Context, call Call) (Result, error) {
 	if ctx.Err() != nil {
 		return Result{}, call.interrupted(ctx, w.timeout, "not asked")
 	}
-	output, fault := w.ask(ctx, call, false)
-	if fault != nil && fault.lost && repeatable(call.Stage) {
+	// What may not be asked twice has a process to itself from the beginning.
+	output, fault := w.ask(ctx, call, !repeatable(call.Stage))
+	if fault != nil && fault.lost && repeatable(call.Stage) && ctx.Err() == nil {
 		output, fault = w.ask(ctx, call, true)
 	}
 	if fault != nil {
 		return Result{}, fault.Error
-	}
-	if err := call.allowance.take(len(output)); err != nil {
-		return Result{}, call.fault(KindOutput, err, "%v", err)
 	}
 	return Result{Output: output}, nil
 }
@@ -51,10 +49,8 @@ type workerFault struct {
 // ask puts the question once. Alone, it has a process to itself: when that is
 // lost again, no other question is to blame, and none is harmed.
 func (w *worker) ask(ctx context.Context, call Call, alone bool) ([]byte, *workerFault) {
-	// Those before it in the queue may each take a timeout, several at once.
-	patience := w.timeout * time.Duration(w.crew.settings.MaxInFlight)
-	r := w.crew.submit(call, alone, patience)
-	tooLate := time.NewTimer(patience)
+	r := w.crew.submit(call, alone, w.timeout)
+	tooLate := time.NewTimer(r.patience)
 	defer tooLate.Stop()
 	select {
 	case <-r.sent:
@@ -66,7 +62,7 @@ func (w *worker) ask(ctx context.Context, call Call, alone bool) ([]byte, *worke
 		}
 	case <-tooLate.C:
 		if w.crew.withdraw(r) {
-			return nil, &workerFault{Error: call.fault(KindTimeout, nil, "no process of the worker was free within %s: others take too long", patience)}
+			return nil, &workerFault{Error: call.fault(KindTimeout, nil, "no process of the worker was free within %s: others take too long", r.patience)}
 		}
 	}
 	return w.await(ctx, call, r)
