@@ -179,7 +179,7 @@ func (a *Autoscaler) travel(ctx context.Context, j *journey) *Failure {
 		a.preview(j)
 		return failed
 	}
-	a.count(failed)
+	a.count(j.record.Trigger.Kind, failed)
 	undone := a.scale(ctx, j)
 	a.flush(ctx, j)
 	if failed != nil {

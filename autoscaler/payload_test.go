@@ -4,12 +4,14 @@
 package autoscaler
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -132,6 +134,38 @@ func TestCapturedPayloads(t *testing.T) {
 	same(t, "testdata/captured/per-pod.metric.json", r.payloads["metric."+gather.Resource.Name])
 	same(t, "testdata/captured/per-pod.evaluate.json", r.payloads["evaluate"])
 	same(t, "testdata/captured/per-pod.preScale.json", r.payloads["preScale"])
+	// Scripts without a JSON reader may go by the order.
+	for stage, want := range map[string]string{
+		"preMetric": "resource runType", "postMetric": "metrics resource runType", "metric." + gather.Resource.Name: "resource runType",
+		"evaluate": "metrics resource runType", "postEvaluate": "metrics resource evaluation runType",
+		"preScale": "evaluation resource scaleTargetRef namespace minReplicas maxReplicas targetReplicas runType",
+	} {
+		if got := keys(t, r.payloads[stage]); got != want {
+			t.Errorf("%s: the keys are %s, want %s", stage, got, want)
+		}
+	}
+}
+
+// keys are those of a JSON object, in their order.
+func keys(t *testing.T, object []byte) string {
+	t.Helper()
+	decoder := json.NewDecoder(bytes.NewReader(object))
+	if _, err := decoder.Token(); err != nil {
+		t.Fatal(err)
+	}
+	var all []string
+	for decoder.More() {
+		key, err := decoder.Token()
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, fmt.Sprint(key))
+		var value json.RawMessage
+		if err := decoder.Decode(&value); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return strings.Join(all, " ")
 }
 
 // kubernetesMetrics answers with what it holds.

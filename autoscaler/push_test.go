@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/config"
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/execute"
 )
 
@@ -50,6 +51,53 @@ func TestPushesRunAtOnce(t *testing.T) {
 		}
 		if diff := cmp.Diff(want, w.timeline(began)); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)
+		}
+	})
+}
+
+// A run that was pushed and takes long is that of the interval too.
+func TestAPushIsCoalescedWithTheInterval(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(2)
+		hooks := wants(`{"targetReplicas": 2}`)
+		hooks[execute.StageEvaluate] = hook(func(context.Context, execute.Call) (string, error) {
+			wait(2 * time.Second)
+			return `{"targetReplicas": 2}`, nil
+		})
+		a := w.start(testConfig(), hooks)
+		loop(t, a)
+		began := time.Now()
+		wait(14 * time.Second)
+		a.push("now")
+		wait(25 * time.Second)
+		want := []string{`14s push "now"`, `30.001s interval ""`}
+		if diff := cmp.Diff(want, w.timeline(began)); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+	})
+}
+
+// The fallback is for hooks that fail for some intervals, however often a worker
+// pushes meanwhile.
+func TestPushedRunsDoNotHastenTheFallback(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(2)
+		c := testConfig()
+		c.Fallback = &config.Fallback{FailureThreshold: 3, Replicas: new(int32(7)), Behavior: config.FallbackStatic}
+		hooks := wants(`{"targetReplicas": 2}`)
+		hooks[execute.StageEvaluate] = fails()
+		a := w.start(c, hooks)
+		loop(t, a)
+		for range 44 {
+			wait(time.Second)
+			a.push("the queue grew")
+		}
+		if runs := len(w.seen()); len(w.writes) > 0 || runs < 30 {
+			t.Errorf("wrote %v after %d runs, want nothing yet", w.writes, runs)
+		}
+		wait(2 * time.Second)
+		if diff := cmp.Diff([]string{"2->7"}, w.writes); diff != "" {
+			t.Errorf("writes (-want +got):\n%s", diff)
 		}
 	})
 }

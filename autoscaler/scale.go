@@ -55,11 +55,13 @@ func (a *Autoscaler) inForce(now time.Time) bounds.Bounds {
 }
 
 // count counts the runs in a row that came to no evaluation, and enters or
-// leaves the fallback.
-func (a *Autoscaler) count(failed *Failure) {
-	if failed == nil {
+// leaves the fallback. Those that a worker asked for do not count when they
+// fail: there may be one each second.
+func (a *Autoscaler) count(kind Kind, failed *Failure) {
+	switch {
+	case failed == nil:
 		a.failures = 0
-	} else {
+	case kind != KindPush:
 		a.failures++
 	}
 	a.memory.note(func(k *scale.Kept) bool {

@@ -5,6 +5,11 @@ package config
 
 import "runtime"
 
+// shellConcurrency is how many pods a shell hook is asked about at once at most,
+// however many CPUs there are: each is an interpreter with its memory, in a
+// container whose limit may be from when there was one at a time.
+const shellConcurrency = 4
+
 // httpConcurrency is how many pods an http hook is asked about at once: waiting
 // for a response costs next to nothing.
 const httpConcurrency = 64
@@ -23,9 +28,8 @@ func (a *Autoscaler) Concurrency() int {
 	}
 }
 
-// atOnce is how many calls of a method suit it at once. A program is started for
-// each call of a shell hook: more of them than CPUs would take more memory and no
-// less time, unless they wait for something.
+// atOnce is how many calls of a method suit it at once. More programs than CPUs
+// would take more memory and no less time, unless they wait for something.
 func (m *Method) atOnce() int {
 	switch m.Type {
 	case MethodHTTP:
@@ -34,5 +38,5 @@ func (m *Method) atOnce() int {
 		return m.Worker.Processes * m.Worker.MaxInFlight
 	case MethodShell:
 	}
-	return runtime.GOMAXPROCS(0)
+	return min(runtime.GOMAXPROCS(0), shellConcurrency)
 }

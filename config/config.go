@@ -91,7 +91,7 @@ type Autoscaler struct {
 
 	// In the run mode `per-pod`, how many pods `metric` is asked about at once,
 	// up to 1024. 0 takes a number by the type of the method: as many as the
-	// process may use CPUs (GOMAXPROCS) for `shell`, 64 for `http`, and for
+	// process may use CPUs (GOMAXPROCS), 4 at most, for `shell`, 64 for `http`, and for
 	// `worker` as many as its processes answer at once, which is also the most
 	// that counts there.
 	GatherConcurrency int `json:"gatherConcurrency" env:"CPA_gatherConcurrency"`

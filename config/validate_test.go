@@ -429,7 +429,8 @@ func TestValidateSharedWorkers(t *testing.T) {
 }
 
 func TestConcurrency(t *testing.T) {
-	cpus := runtime.GOMAXPROCS(0)
+	cpus := runtime.GOMAXPROCS(64)
+	defer runtime.GOMAXPROCS(cpus)
 	worker := func(processes, inFlight int) *config.Method {
 		return &config.Method{Type: config.MethodWorker, Worker: &config.Worker{Processes: processes, MaxInFlight: inFlight}}
 	}
@@ -438,7 +439,7 @@ func TestConcurrency(t *testing.T) {
 		asked  int
 		want   int
 	}{
-		"a program for each CPU":                   {metric: shell("a"), want: cpus},
+		"a few programs":                           {metric: shell("a"), want: 4},
 		"programs that wait":                       {metric: shell("a"), asked: 50, want: 50},
 		"one after another":                        {metric: shell("a"), asked: 1, want: 1},
 		"requests":                                 {metric: &config.Method{Type: config.MethodHTTP}, want: 64},

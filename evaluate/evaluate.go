@@ -28,11 +28,12 @@ type Evaluation struct {
 	Active *bool `json:"active,omitempty"`
 }
 
-// Info is the payload of the stages preEvaluate, evaluate and postEvaluate,
-// beside the resource: the whole target.
+// Info is the payload of the stages preEvaluate, evaluate and postEvaluate.
 type Info struct {
 	// Metrics are those gathered, null when the target has no pods.
 	Metrics []metric.ResourceMetric `json:"metrics"`
+	// Resource is the whole target.
+	Resource execute.Resource `json:"resource"`
 	// Evaluation is the hook's answer; only postEvaluate gets it.
 	Evaluation *Evaluation `json:"evaluation,omitempty"`
 	// RunType says who asked for the run.
@@ -44,11 +45,10 @@ type Info struct {
 // *execute.Error.
 func Evaluate(ctx context.Context, run *execute.Run, snapshot resource.Snapshot, metrics []metric.ResourceMetric) (Evaluation, error) {
 	info := Info{Metrics: metrics, RunType: run.Type}
-	question := execute.Question{Resource: snapshot.Target.JSON, Rest: info}
-	if _, err := run.Ask(ctx, execute.StagePreEvaluate, question); err != nil {
+	if _, err := run.Tell(ctx, execute.StagePreEvaluate, snapshot.Target.JSON, info); err != nil {
 		return Evaluation{}, err
 	}
-	output, err := run.Ask(ctx, execute.StageEvaluate, question)
+	output, err := run.Tell(ctx, execute.StageEvaluate, snapshot.Target.JSON, info)
 	if err != nil {
 		return Evaluation{}, err
 	}
@@ -58,8 +58,7 @@ func Evaluate(ctx context.Context, run *execute.Run, snapshot resource.Snapshot,
 	}
 	// Hooks are told the count alone, as ever.
 	info.Evaluation = &Evaluation{TargetReplicas: evaluation.TargetReplicas}
-	question.Rest = info
-	if _, err := run.Ask(ctx, execute.StagePostEvaluate, question); err != nil {
+	if _, err := run.Tell(ctx, execute.StagePostEvaluate, snapshot.Target.JSON, info); err != nil {
 		return Evaluation{}, err
 	}
 	return evaluation, nil

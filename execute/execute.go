@@ -192,10 +192,18 @@ func (c Call) interrupted(ctx context.Context, timeout time.Duration, what strin
 	case errors.Is(cause, errTimeout):
 		return c.fault(KindTimeout, context.DeadlineExceeded, "%s within %s (timeout)", what, timeout)
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return c.fault(KindTimeout, cause, "%s before the caller's deadline", what)
+		return c.fault(KindTimeout, cause, "%s before the caller's deadline%s", what, because(cause))
 	default:
 		return c.fault(KindCanceled, cause, "%s before the call was cancelled: %v", what, cause)
 	}
+}
+
+// because is the cause of a deadline as the end of a phrase, if it has one.
+func because(cause error) string {
+	if errors.Is(cause, context.DeadlineExceeded) {
+		return ""
+	}
+	return ": " + cause.Error()
 }
 
 // errTooMuch says that there was more to read than is allowed.

@@ -4,6 +4,7 @@
 package execute
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -72,50 +73,69 @@ func NewRun(runType RunType, hooks Hooks) *Run {
 // Has says whether the stage has a hook.
 func (r *Run) Has(stage Stage) bool { return r.hooks[stage] != nil }
 
-// Question is what a hook is asked. Its payload is a JSON object with the key
-// `resource` and the keys of Rest.
+// Resource stands in a payload for the target or the pod, which is encoded
+// already: to encode it anew for every question would cost more than asking it.
+type Resource struct{}
+
+// MarshalJSON is what no other resource in a payload is: they are names or
+// objects.
+func (Resource) MarshalJSON() ([]byte, error) { return []byte("0"), nil }
+
+// Frame is a payload around its resource, encoded once for all that have the
+// rest in common.
+type Frame struct{ before, after []byte }
+
+// NewFrame encodes a payload that has a Resource under the key `resource`.
+func NewFrame(payload any) (Frame, error) {
+	encoded, err := json.Marshal(payload)
+	if err != nil {
+		return Frame{}, err
+	}
+	const key = `"resource":`
+	before, after, found := bytes.Cut(encoded, []byte(key+"0"))
+	if !found {
+		return Frame{}, fmt.Errorf("%T has no place for a resource", payload)
+	}
+	return Frame{before: append(before, key...), after: after}, nil
+}
+
+// Question is what a hook is asked.
 type Question struct {
 	// Subject names the pod that the question is about; else it is empty.
 	Subject string
-	// Resource is the target or the pod, encoded. It goes into the payload as
-	// it is: encoding a pod anew for every question would cost more than
-	// asking it.
+	// Frame is the payload, but for the resource.
+	Frame Frame
+	// Resource is the target or the pod, encoded.
 	Resource json.RawMessage
-	// Rest is an object, which is encoded, or a json.RawMessage that holds one.
-	Rest any
 }
 
 // payload is the question as JSON.
-func (q Question) payload() ([]byte, error) {
-	rest, encoded := q.Rest.(json.RawMessage)
-	if !encoded {
-		var err error
-		if rest, err = json.Marshal(q.Rest); err != nil {
-			return nil, err
-		}
-	}
-	payload := make([]byte, 0, len(`{"resource":,`)+len(q.Resource)+len(rest))
-	payload = append(append(payload, `{"resource":`...), q.Resource...)
-	if string(rest) != "{}" {
-		payload = append(payload, ',')
-	}
-	return append(payload, rest[1:]...), nil
+func (q Question) payload() []byte {
+	payload := make([]byte, 0, len(q.Frame.before)+len(q.Resource)+len(q.Frame.after))
+	return append(append(append(payload, q.Frame.before...), q.Resource...), q.Frame.after...)
 }
 
-// Ask puts the question to the stage's hook and returns what it printed.
-// Without a hook it returns nothing. Its error is an *Error.
+// Tell puts a payload about the resource to the stage's hook and returns what it
+// printed. Without a hook it returns nothing. Its error is an *Error.
+func (r *Run) Tell(ctx context.Context, stage Stage, resource json.RawMessage, payload any) ([]byte, error) {
+	if !r.Has(stage) {
+		return nil, nil
+	}
+	frame, err := NewFrame(payload)
+	if err != nil {
+		return nil, Call{Stage: stage}.fault(KindStart, err, "encoding the payload: %v", err)
+	}
+	return r.Ask(ctx, stage, Question{Frame: frame, Resource: resource})
+}
+
+// Ask is Tell for a payload that is encoded already.
 func (r *Run) Ask(ctx context.Context, stage Stage, question Question) ([]byte, error) {
 	hook := r.hooks[stage]
 	if hook == nil {
 		return nil, nil
 	}
 	defer r.Time(stage)()
-	call := Call{Stage: stage, Subject: question.Subject, allowance: r.allowance}
-	payload, err := question.payload()
-	if err != nil {
-		return nil, call.fault(KindStart, err, "encoding the payload: %v", err)
-	}
-	call.Payload = payload
+	call := Call{Stage: stage, Subject: question.Subject, Payload: question.payload(), allowance: r.allowance}
 	result, err := hook.Execute(ctx, call)
 	return result.Output, err
 }

@@ -41,7 +41,7 @@ func TestARunHasABoundForItsOutput(t *testing.T) {
 			var answered atomic.Int32
 			for range calls {
 				group.Go(func() {
-					output, err := run.Ask(t.Context(), StageMetric, Question{Resource: json.RawMessage("{}"), Rest: struct{}{}})
+					output, err := run.Ask(t.Context(), StageMetric, Question{})
 					if err == nil && len(output) == size {
 						answered.Add(1)
 						return
@@ -85,19 +85,34 @@ func TestStagesAreTimed(t *testing.T) {
 	})
 }
 
-func TestPayloadsAreTheResourceAndTheRest(t *testing.T) {
+func TestTheResourceStandsInItsPlace(t *testing.T) {
 	t.Parallel()
+	type payload struct {
+		Before   []string `json:"before,omitempty"`
+		Resource Resource `json:"resource"`
+		After    string   `json:"after,omitempty"`
+	}
 	for _, test := range []struct {
-		rest any
-		want string
+		payload any
+		want    string
 	}{
-		{struct{}{}, `{"resource":{"a":1}}`},
-		{map[string]int{"b": 2}, `{"resource":{"a":1},"b":2}`},
-		{json.RawMessage(`{"b":3}`), `{"resource":{"a":1},"b":3}`},
+		{payload{}, `{"resource":{"a":1}}`},
+		{payload{Before: []string{`"resource":0`}}, `{"before":["\"resource\":0"],"resource":{"a":1}}`},
+		{payload{After: `{"resource":0}`}, `{"resource":{"a":1},"after":"{\"resource\":0}"}`},
 	} {
-		payload, err := Question{Resource: json.RawMessage(`{"a":1}`), Rest: test.rest}.payload()
-		if err != nil || string(payload) != test.want {
-			t.Errorf("got %s, %v; want %s", payload, err, test.want)
+		frame, err := NewFrame(test.payload)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 { // a frame is used more than once
+			if got := (Question{Frame: frame, Resource: json.RawMessage(`{"a":1}`)}).payload(); string(got) != test.want {
+				t.Errorf("got %s, want %s", got, test.want)
+			}
+		}
+	}
+	for _, payload := range []any{struct{}{}, func() {}} {
+		if _, err := NewFrame(payload); err == nil {
+			t.Errorf("%T became a payload", payload)
 		}
 	}
 }

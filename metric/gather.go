@@ -5,7 +5,6 @@ package metric
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -34,35 +33,32 @@ type Gathered struct {
 func Gather(ctx context.Context, run *execute.Run, c *config.Autoscaler, snapshot resource.Snapshot, kubernetes []KubernetesMetric,
 ) (Gathered, error) {
 	info := Info{RunType: run.Type, KubernetesMetrics: kubernetes}
-	question := execute.Question{Resource: snapshot.Target.JSON, Rest: info}
-	if _, err := run.Ask(ctx, execute.StagePreMetric, question); err != nil {
+	if _, err := run.Tell(ctx, execute.StagePreMetric, snapshot.Target.JSON, info); err != nil {
 		return Gathered{}, err
 	}
-	gathered, err := ask(ctx, run, c, snapshot, question)
+	gathered, err := ask(ctx, run, c, snapshot, info)
 	if err != nil {
 		return Gathered{}, err
 	}
 	info.Metrics = gathered.Metrics
-	question.Rest = info
-	_, err = run.Ask(ctx, execute.StagePostMetric, question)
+	_, err = run.Tell(ctx, execute.StagePostMetric, snapshot.Target.JSON, info)
 	return gathered, err
 }
 
 // ask runs the metric hook for each pod, or once for the target.
-func ask(ctx context.Context, run *execute.Run, c *config.Autoscaler, snapshot resource.Snapshot, question execute.Question,
-) (Gathered, error) {
+func ask(ctx context.Context, run *execute.Run, c *config.Autoscaler, snapshot resource.Snapshot, info Info) (Gathered, error) {
 	if c.RunMode == config.PerResource {
-		value, err := run.Ask(ctx, execute.StageMetric, question)
+		value, err := run.Tell(ctx, execute.StageMetric, snapshot.Target.JSON, info)
 		return Gathered{Metrics: []ResourceMetric{{Resource: snapshot.Target.Name, Value: string(value)}}}, err
 	}
 	if len(snapshot.Pods) == 0 {
 		return Gathered{}, nil
 	}
-	rest, err := json.Marshal(question.Rest)
+	frame, err := execute.NewFrame(info)
 	if err != nil {
 		return Gathered{}, fmt.Errorf("encoding the payload: %w", err)
 	}
-	return askPods(ctx, run, c, snapshot.Pods, rest)
+	return askPods(ctx, run, c, snapshot.Pods, frame)
 }
 
 // answer is a pod's.
@@ -73,18 +69,18 @@ type answer struct {
 
 // askPods runs the metric hook for several pods at once. The first that fails
 // ends the others, unless it may be skipped.
-func askPods(ctx context.Context, run *execute.Run, c *config.Autoscaler, pods []*resource.Pod, rest json.RawMessage) (Gathered, error) {
+func askPods(ctx context.Context, run *execute.Run, c *config.Autoscaler, pods []*resource.Pod, frame execute.Frame) (Gathered, error) {
 	limited, cancel := withDeadline(ctx, c, len(pods))
 	defer cancel()
 	group, asking := errgroup.WithContext(limited)
 	group.SetLimit(c.Concurrency())
 	answers := make([]answer, len(pods))
 	for i, pod := range pods {
-		if asking.Err() != nil && c.OnPodFailure != config.PodFailureSkip {
-			break
-		}
 		group.Go(func() error {
-			value, err := run.Ask(asking, execute.StageMetric, execute.Question{Subject: pod.Name, Resource: pod.JSON, Rest: rest})
+			if c.OnPodFailure == config.PodFailureFail && asking.Err() != nil {
+				return context.Cause(asking)
+			}
+			value, err := run.Ask(asking, execute.StageMetric, execute.Question{Subject: pod.Name, Frame: frame, Resource: pod.JSON})
 			if fault, ok := errors.AsType[*execute.Error](err); ok && c.OnPodFailure == config.PodFailureSkip && ctx.Err() == nil {
 				answers[i].fault = fault
 				return nil
@@ -100,14 +96,17 @@ func askPods(ctx context.Context, run *execute.Run, c *config.Autoscaler, pods [
 }
 
 // withDeadline bounds asking so many pods: by the timeout of one call times the
-// rounds it takes.
+// rounds it takes, and as long again, at least a second, so that it is a call's
+// own timeout that is told of, and a worker can be asked once more.
 func withDeadline(ctx context.Context, c *config.Autoscaler, pods int) (context.Context, context.CancelFunc) {
 	rounds := (pods + c.Concurrency() - 1) / c.Concurrency()
 	timeout := c.Metric.Timeout.Duration()
-	if timeout > math.MaxInt64/time.Duration(rounds) {
+	if timeout > math.MaxInt64/time.Duration(rounds+2) {
 		return context.WithCancel(ctx)
 	}
-	return context.WithTimeout(ctx, timeout*time.Duration(rounds))
+	deadline := timeout*time.Duration(rounds) + max(timeout, time.Second)
+	why := fmt.Errorf("asking %d pods, %d at once, may take %s", pods, c.Concurrency(), deadline)
+	return context.WithTimeoutCause(ctx, deadline, why)
 }
 
 // collect puts the answers into the order of the pods. When there is none at

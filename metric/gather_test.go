@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -176,17 +177,61 @@ func TestGatheringHasADeadline(t *testing.T) {
 		c.Metric.Timeout = 600
 		began := time.Now()
 		_, err := gather(t.Context(), &gauge{}, c, pods(5))
-		if failed, ok := errors.AsType[*execute.Error](err); !ok || !errors.Is(failed.Err, context.DeadlineExceeded) {
+		if err == nil || !strings.Contains(fmt.Sprint(err, cause(err)), "asking 5 pods, 2 at once, may take 2.8s") {
 			t.Errorf("got %v, want it to run out of time", err)
 		}
-		if took := time.Since(began); took != 1800*time.Millisecond {
-			t.Errorf("it took %s, want 3 rounds of 600 ms", took)
+		if took := time.Since(began); took != 2800*time.Millisecond {
+			t.Errorf("it took %s, want 3 rounds of 600 ms, and a second", took)
 		}
 		c.Metric.Timeout = config.Milliseconds(math.MaxInt64 / int64(time.Millisecond))
 		if _, err := gather(t.Context(), &gauge{}, c, pods(5)); err != nil {
 			t.Errorf("with as long a timeout as there is: %v", err)
 		}
 	})
+}
+
+// cause is why a call was ended.
+func cause(err error) error {
+	failed, _ := errors.AsType[*execute.Error](err)
+	return failed.Err
+}
+
+// A program that takes too long is told of by its own timeout, though the stage
+// has a deadline too.
+func TestAPodsOwnTimeoutIsToldOf(t *testing.T) {
+	t.Parallel()
+	c := perPod(2)
+	c.Metric = &config.Method{Type: config.MethodShell, Timeout: 200, Shell: &config.Shell{Entrypoint: "sleep", Command: []string{"600"}}}
+	pool := execute.NewPool(execute.PoolOptions{})
+	defer pool.Close()
+	hook, err := execute.New(*c.Metric, pool)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = gather(t.Context(), hook, c, pods(2))
+	if want := "no answer within 200ms (timeout); killed with its process group"; err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+}
+
+// Whoever is not asked is no pod without a value.
+func TestPodsThatWereNotAskedAreNoAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := perPod(2)
+		c.Metric.Timeout = 100
+		_, err := gather(t.Context(), slow{}, c, pods(50))
+		if err == nil || !strings.Contains(err.Error(), "asking 50 pods, 2 at once, may take 3.5s") {
+			t.Errorf("got %v, want it to run out of time", err)
+		}
+	})
+}
+
+// slow is a hook that takes longer than it may.
+type slow struct{}
+
+func (slow) Execute(context.Context, execute.Call) (execute.Result, error) {
+	<-time.After(time.Second)
+	return execute.Result{Output: []byte("5")}, nil
 }
 
 // The pods' payloads are what they were when each was encoded by itself.

@@ -16,12 +16,13 @@ type ResourceMetric struct {
 	Value string `json:"value,omitempty"`
 }
 
-// Info is the payload of the stages preMetric, metric and postMetric, beside the
-// resource: the whole target, or the whole pod in the stage metric of the run
-// mode per-pod.
+// Info is the payload of the stages preMetric, metric and postMetric.
 type Info struct {
 	// Metrics are those gathered; only postMetric gets them.
 	Metrics []ResourceMetric `json:"metrics,omitempty"`
+	// Resource is the whole target, or the whole pod in the stage metric of
+	// the run mode per-pod.
+	Resource execute.Resource `json:"resource"`
 	// RunType says who asked for the run.
 	RunType execute.RunType `json:"runType"`
 	// KubernetesMetrics are those of the configuration's

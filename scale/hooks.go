@@ -13,11 +13,12 @@ import (
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/resource"
 )
 
-// Info is the payload of the stages preScale and postScale, beside the resource:
-// the whole target, as it was at the start of the run.
+// Info is the payload of the stages preScale and postScale.
 type Info struct {
 	// Evaluation holds the count that is desired, after every constraint.
 	Evaluation evaluate.Evaluation `json:"evaluation"`
+	// Resource is the whole target, as it was at the start of the run.
+	Resource execute.Resource `json:"resource"`
 	// ScaleTargetRef and Namespace say where it is.
 	ScaleTargetRef autoscalingv2.CrossVersionObjectReference `json:"scaleTargetRef"`
 	Namespace      string                                    `json:"namespace"`
@@ -40,6 +41,6 @@ func Tell(ctx context.Context, run *execute.Run, stage execute.Stage, target *re
 		info.TargetReplicas = *decision.Evaluated
 	}
 	info.RunType = run.Type
-	_, err := run.Ask(ctx, stage, execute.Question{Resource: target.JSON, Rest: info})
+	_, err := run.Tell(ctx, stage, target.JSON, info)
 	return err
 }

@@ -301,7 +301,7 @@ postScale: {type: shell, shell: {entrypoint: sh, command: ["-c", "cat > postScal
 	}
 	for _, file := range []string{"preScale", "postScale"} {
 		content, err := os.ReadFile(p.file(file))
-		if err != nil || !regexp.MustCompile(`^\{"resource":\{.*"evaluation":\{"targetReplicas":4\}.*"runType":"api"\}$`).Match(content) {
+		if err != nil || !regexp.MustCompile(`^\{"evaluation":\{"targetReplicas":4\},"resource":\{.*"runType":"api"\}$`).Match(content) {
 			t.Errorf("%s was given %s, %v", file, content, err)
 		}
 	}
