@@ -24,6 +24,8 @@ type kind struct {
 const (
 	shellPerPod        = "shell, per-pod"
 	shellOneByOne      = "shell, one after another, per-pod"
+	busyPerPod         = "shell, busy, per-pod"
+	busyOneByOne       = "shell, busy, one after another, per-pod"
 	pythonPerPod       = "python, per-pod"
 	pythonOneByOne     = "python, one after another, per-pod"
 	workerPerPod       = "worker, per-pod"
@@ -34,7 +36,8 @@ var kinds = []kind{
 	{name: shellPerPod, hooks: shellHooks, perPod: true},
 	{name: shellOneByOne, hooks: shellHooks, perPod: true, concurrency: 1},
 	{name: "shell, waiting 100 ms, 50 at once, per-pod", hooks: waitingShell, perPod: true, concurrency: 50},
-	{name: "shell, busy, per-pod", hooks: busyShell, perPod: true},
+	{name: busyPerPod, hooks: busyShell, perPod: true},
+	{name: busyOneByOne, hooks: busyShell, perPod: true, concurrency: 1},
 	{name: pythonPerPod, hooks: pythonHooks, perPod: true, python: true},
 	{name: pythonOneByOne, hooks: pythonHooks, perPod: true, concurrency: 1, python: true},
 	{name: workerPerPod, hooks: workerHooks(1), perPod: true, python: true},
@@ -45,6 +48,7 @@ var kinds = []kind{
 	{name: "python, per-resource", hooks: pythonHooks, python: true},
 	{name: "worker, per-resource", hooks: workerHooks(1), python: true},
 	{name: "http, per-resource", hooks: httpHooks(0)},
+	{name: "http, 100 ms, per-resource", hooks: httpHooks(latency)},
 	{name: "shell, scaling, per-resource", hooks: scalingShell, scales: true},
 }
 

@@ -141,11 +141,12 @@ func targets(size sizeReport) []target {
 	time := func(f *figures) float64 { return f.Time }
 	cpu := func(f *figures) float64 { return f.Process + f.Children }
 	all := []target{
-		size.against("time, "+workerPerPod+" / "+pythonOneByOne, workerPerPod, pythonOneByOne, time),
-		size.against("CPU, "+workerPerPod+" / "+pythonOneByOne, workerPerPod, pythonOneByOne, cpu),
-		size.against("time, "+workerManyInFlight+" / "+pythonOneByOne, workerManyInFlight, pythonOneByOne, time),
-		size.against("time, "+pythonPerPod+" / "+pythonOneByOne, pythonPerPod, pythonOneByOne, time),
-		size.against("time, "+shellPerPod+" / "+shellOneByOne, shellPerPod, shellOneByOne, time),
+		size.against("time", pythonOneByOne, workerPerPod, time),
+		size.against("CPU", pythonOneByOne, workerPerPod, cpu),
+		size.against("time", pythonOneByOne, workerManyInFlight, time),
+		size.against("time", pythonOneByOne, pythonPerPod, time),
+		size.against("time", shellOneByOne, shellPerPod, time),
+		size.against("time", busyOneByOne, busyPerPod, time),
 		size.each("requests of a run, "+shellPerPod, shellPerPod, func(f *figures) float64 { return f.Requests }),
 		size.each("bytes of a run / a list of the pods in protobuf, "+shellPerPod, shellPerPod,
 			func(f *figures) float64 { return f.Bytes / float64(size.PodList.Protobuf) }),
@@ -169,8 +170,8 @@ func (s sizeReport) each(name, kind string, of func(*figures) float64) target {
 }
 
 // against is a figure of one kind over that of another in each program.
-func (s sizeReport) against(name, kind, other string, of func(*figures) float64) target {
-	t := target{Name: name, Programs: map[string]float64{}}
+func (s sizeReport) against(figure, kind, other string, of func(*figures) float64) target {
+	t := target{Name: figure + ", " + kind + " / " + other, Programs: map[string]float64{}}
 	others := s.kind(other)
 	for label, f := range s.kind(kind) {
 		if o := others[label]; o != nil && of(o) > 0 {

@@ -79,11 +79,11 @@ worker, per-pod                     A      10   20.0 ms   19.0 ms   5.0 ms     1
 
 10 pods, within one program
 
-                                                                    A     B
-time, worker, per-pod / python, one after another, per-pod       0.05     -
-CPU, worker, per-pod / python, one after another, per-pod        0.05     -
-requests of a run, shell, per-pod                                2.00  4.00
-bytes of a run / a list of the pods in protobuf, shell, per-pod  0.25  1.00
+                                                                     A     B
+time, python, one after another, per-pod / worker, per-pod       20.00     -
+CPU, python, one after another, per-pod / worker, per-pod        20.00     -
+requests of a run, shell, per-pod                                 2.00  4.00
+bytes of a run / a list of the pods in protobuf, shell, per-pod   0.25  1.00
 
 1000 decisions of this checkout over a random load, 15 s apart; the mean of one, with its words and what
 it remembers
