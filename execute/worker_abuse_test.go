@@ -193,7 +193,9 @@ func TestWorkerStagesWithEffectsAreAlone(t *testing.T) {
 	}()
 	eventually(t, "it is asked", func() bool { return hanging.crew.count() == 1 })
 	cancel(errors.New("enough"))
-	<-abandoned
+	if got := fault(t, <-abandoned); got.Kind != KindCanceled {
+		t.Errorf("got kind %q, message %q", got.Kind, got.Message)
+	}
 	if err := hanging.asks(t, StagePreScale, 1); err != nil {
 		t.Error(err)
 	}
@@ -275,7 +277,9 @@ func TestClosingThePoolAnswersWhoWaits(t *testing.T) {
 	})
 	pool.Close()
 	for range 2 {
-		fault(t, <-failed)
+		if err := <-failed; err == nil {
+			t.Error("one of them has an answer")
+		}
 	}
 }
 
@@ -312,7 +316,9 @@ func TestWorkerTurnsGoOn(t *testing.T) {
 	})
 	eventually(t, "two wait", waiting(2))
 	cancel()
-	<-gaveUp
+	if err := <-gaveUp; err == nil {
+		t.Error("it has an answer")
+	}
 	eventually(t, "the one behind it is asked", func() bool {
 		w.crew.mu.Lock()
 		defer w.crew.mu.Unlock()
