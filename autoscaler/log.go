@@ -6,6 +6,7 @@ package autoscaler
 import (
 	"context"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/execute"
@@ -40,20 +41,39 @@ func (o LogObserver) Observe(r Record) {
 	}
 	if f := r.Failure; f != nil {
 		level, message = slog.LevelError, "Run failed"
-		if f.Kind == KindStandby {
+		switch f.Kind { //nolint:exhaustive // the others are failures
+		case KindStandby:
 			level, message = slog.LevelInfo, "Run ended, another replica leads"
+		case execute.KindCanceled:
+			level, message = slog.LevelInfo, "Run ended, the autoscaler is stopping"
 		}
 		attributes = append(attributes, f.attributes()...)
 		attributes = append(attributes, slog.Bool("scaled", r.Written))
 	}
+	if skipped := len(r.SkippedPods); skipped > 0 {
+		attributes = append(attributes, slog.Int("skippedPods", skipped))
+	}
 	attributes = append(attributes, r.Trigger.attributes()...)
 	attributes = append(attributes, slog.Duration("took", r.Duration.Round(time.Millisecond)))
 	o.Log.LogAttrs(context.Background(), level, message, attributes...) //nolint:sloglint // one of outcome's few
-	if skipped := len(r.SkippedPods); skipped > 0 {
-		o.Log.Warn("Pods were left out, since their metric hook failed", "autoscaler", r.ID, "pods", skipped,
-			"pod", r.SkippedPods[0].Name, "error", r.SkippedPods[0].Error)
+	if len(r.SkippedPods) > 0 {
+		o.skipped(r)
 	}
 	o.Log.LogAttrs(context.Background(), slog.LevelDebug, "Durations of the stages", slog.String("autoscaler", r.ID), slog.Any("durations", r.Durations))
+}
+
+// maxNames is how many of the pods that were left out are named.
+const maxNames = 10
+
+// skipped tells of pods that were left out: some names, and why the first was.
+func (o LogObserver) skipped(r Record) {
+	var names []string
+	for _, pod := range r.SkippedPods[:min(len(r.SkippedPods), maxNames)] {
+		names = append(names, pod.Name)
+	}
+	first := r.SkippedPods[0]
+	o.Log.Warn("Pods were left out, since their metric hook failed", "autoscaler", r.ID, "pods", len(r.SkippedPods),
+		"names", strings.Join(names, " "), "error", first.Error, "stderr", first.Stderr)
 }
 
 func outcome(r Record) string {

@@ -5,6 +5,7 @@ package autoscaler
 
 import (
 	"errors"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -103,15 +104,22 @@ type Record struct {
 // SkippedPod is a pod that was left out of the metrics.
 type SkippedPod struct {
 	Name string `json:"name"`
-	// Error is what went wrong with its metric hook.
-	Error string `json:"error"`
+	// Error is what went wrong with its metric hook, Stderr the beginning of
+	// what that said of it.
+	Error  string `json:"error"`
+	Stderr string `json:"stderr,omitempty"`
 }
+
+// maxSkippedStderr is how much is kept of what a skipped pod's hook said, in
+// bytes: there may be many.
+const maxSkippedStderr = 256
 
 // gathered takes in what the metric hook said.
 func (r *Record) gathered(g metric.Gathered) {
 	r.Metrics = g.Metrics
 	for _, fault := range g.Skipped {
-		r.SkippedPods = append(r.SkippedPods, SkippedPod{Name: fault.Subject, Error: fault.Message})
+		stderr := strings.ToValidUTF8(fault.Stderr[:min(len(fault.Stderr), maxSkippedStderr)], "")
+		r.SkippedPods = append(r.SkippedPods, SkippedPod{Name: fault.Subject, Error: fault.Message, Stderr: stderr})
 	}
 }
 

@@ -190,7 +190,7 @@ func TestLoadDecodesEveryKey(t *testing.T) {
 	if diff := cmp.Diff(decoded(), loaded.Config); diff != "" {
 		t.Errorf("unexpected configuration (-want +got):\n%s", diff)
 	}
-	if len(loaded.Warnings) != 1 || !strings.HasPrefix(loaded.Warnings[0], "state.store: a file cannot tell") {
+	if len(loaded.Warnings) != 3 || !strings.HasPrefix(loaded.Warnings[2], "state.store: a file cannot tell") {
 		t.Errorf("unexpected warnings: %q", loaded.Warnings)
 	}
 	if got := loaded.Config.Interval.Duration(); got != 10*time.Second {

@@ -470,6 +470,14 @@ schedules:
 			},
 		},
 		{
+			name: "what is about pods, in per-resource",
+			file: required + "runMode: per-resource\ngatherConcurrency: 5\nonPodFailure: skip",
+			want: []string{
+				"gatherConcurrency: has no effect with the runMode per-resource, which asks once",
+				"onPodFailure: has no effect with the runMode per-resource, which asks about no pod",
+			},
+		},
+		{
 			name: "the user's own keys are none of ours",
 			file: required + `
 preMetric: {type: http, http: {method: GET, url: "http://a", successCodes: [200], parameterMode: body, headers: {X-Token: a, x-token: b}}}

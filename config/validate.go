@@ -312,8 +312,21 @@ func (v *validator) method(key string, m *Method) {
 	case m.Type == MethodHTTP && m.HTTP != nil:
 		v.http(block, m.HTTP)
 	default:
-		v.fault(block, "is required for a method of the type %s", m.Type)
+		v.fault(block, "is required for a method of the type %s%s", m.Type, m.misplaced())
 	}
+}
+
+// misplaced is the remedy when a method has another type's block.
+func (m *Method) misplaced() string {
+	for _, other := range []struct {
+		block MethodType
+		given bool
+	}{{MethodShell, m.Shell != nil}, {MethodWorker, m.Worker != nil}, {MethodHTTP, m.HTTP != nil}} {
+		if other.given {
+			return fmt.Sprintf("; there is a block %s: rename it, or correct the type", other.block)
+		}
+	}
+	return ""
 }
 
 // The most of what a worker or a gathering does at once. More has never been of

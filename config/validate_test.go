@@ -298,9 +298,9 @@ func TestValidateMethod(t *testing.T) {
 	}{
 		"no type":              {method: config.Method{}, want: []string{`type: is required: "shell", "worker" or "http"`}},
 		"unknown type":         {method: config.Method{Type: "Shell", Shell: &config.Shell{Entrypoint: "a"}}, want: []string{`type: must be "shell", "worker" or "http", got "Shell"`}},
-		"shell without block":  {method: config.Method{Type: "shell", HTTP: &config.HTTP{}}, want: []string{"shell: is required for a method of the type shell"}},
-		"http without block":   {method: config.Method{Type: "http", Shell: &config.Shell{}}, want: []string{"http: is required for a method of the type http"}},
-		"worker without block": {method: config.Method{Type: "worker", Shell: &config.Shell{}}, want: []string{"worker: is required for a method of the type worker"}},
+		"shell without block":  {method: config.Method{Type: "shell", HTTP: &config.HTTP{}}, want: []string{"shell: is required for a method of the type shell; there is a block http: rename it, or correct the type"}},
+		"http without block":   {method: config.Method{Type: "http", Shell: &config.Shell{}}, want: []string{"http: is required for a method of the type http; there is a block shell: rename it, or correct the type"}},
+		"worker without block": {method: config.Method{Type: "worker", Shell: &config.Shell{}}, want: []string{"worker: is required for a method of the type worker; there is a block shell: rename it, or correct the type"}},
 		"a worker":             {method: worker(config.Worker{Processes: 64, MaxInFlight: 1024, MaxRequests: 1 << 30})},
 		"a worker without a program": {
 			method: config.Method{Type: "worker", Worker: &config.Worker{}}, want: []string{"worker.entrypoint: is required: the program to run"},

@@ -13,6 +13,9 @@ func (c *Config) warn(d *decoder) {
 	for i, s := range c.Schedules {
 		warnTurns(d, at("schedules", i), s)
 	}
+	if c.RunMode == PerResource {
+		c.warnPerResource(d)
+	}
 	if most := c.Metric.atOnce(); c.RunMode == PerPod && c.Metric.Type == MethodWorker && c.GatherConcurrency > most {
 		d.warn("gatherConcurrency", "%d is more than the %d that metric.worker answers at once (processes times maxInFlight), which count",
 			c.GatherConcurrency, most)
@@ -23,6 +26,16 @@ func (c *Config) warn(d *decoder) {
 	}
 	if c.LeaderElection.Enabled && c.State.Store == StateFile {
 		d.warn("state.store", "a file cannot tell that another replica has written it, if they share it at all: with leaderElection use configMap")
+	}
+}
+
+// warnPerResource tells of what is about pods that are not asked about.
+func (c *Config) warnPerResource(d *decoder) {
+	if c.GatherConcurrency > 0 {
+		d.warn("gatherConcurrency", "has no effect with the runMode per-resource, which asks once")
+	}
+	if c.OnPodFailure == PodFailureSkip {
+		d.warn("onPodFailure", "has no effect with the runMode per-resource, which asks about no pod")
 	}
 }
 

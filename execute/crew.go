@@ -21,6 +21,8 @@ const (
 	// further one after twice as long, up to maxBackoff.
 	firstBackoff = 100 * time.Millisecond
 	maxBackoff   = 30 * time.Second
+	// maxShownCommand is how much of a worker's command is logged, in bytes.
+	maxShownCommand = 128
 	// startPause is how long it takes until another process is started beside
 	// others when one could not be.
 	startPause = 10 * time.Second
@@ -56,13 +58,16 @@ type crew struct {
 	// wanted is how many processes are to be there: as many as were needed so
 	// far. A worker that asks for runs must be there in between.
 	wanted int
-	// failures counts the processes in a row that ended without an answer,
-	// lastFault is how the last one did, and notBefore when the next may start.
-	failures  int
-	lastFault string
-	notBefore time.Time
-	restart   *time.Timer
-	closed    bool
+	// failures counts how often in a row a process ended without an answer. Those
+	// that were there already when another one ended count with that: they may
+	// all have been killed for want of memory. lastLoss is when that was, how it
+	// was and what it said, and notBefore is when the next may start.
+	failures              int
+	lastLoss              time.Time
+	lastFault, lastStderr string
+	notBefore             time.Time
+	restart               *time.Timer
+	closed                bool
 }
 
 // pending is a call on its way through a crew.
@@ -111,7 +116,7 @@ func (p *Pool) crew(settings config.Worker) *crew {
 	defer p.mu.Unlock()
 	c := p.crews[key]
 	if c == nil {
-		c = &crew{settings: settings, limit: p.limit, children: &p.children, log: p.log.With("worker", settings.Entrypoint)}
+		c = &crew{settings: settings, limit: p.limit, children: &p.children, log: p.log.With("worker", shortened(strings.Join(append([]string{settings.Entrypoint}, settings.Command...), " "), maxShownCommand))}
 		p.crews[key] = c
 	}
 	return c
@@ -214,8 +219,10 @@ func (c *crew) proceed() {
 		case p != nil:
 			p.send(r)
 		case c.taking() == 0 && c.notBefore.After(r.until):
-			r.finish(outcome{fault: &workerFault{Error: r.call.fault(KindStart, nil, "the worker keeps ending (%s); it is started again in %s",
-				c.lastFault, time.Until(c.notBefore).Round(100*time.Millisecond))}})
+			fault := r.call.fault(KindStart, nil, "the worker keeps ending (%s); it is started again in %s",
+				c.lastFault, time.Until(c.notBefore).Round(100*time.Millisecond))
+			fault.Stderr = c.lastStderr
+			r.finish(outcome{fault: &workerFault{Error: fault}})
 		default:
 			if wait := time.Until(c.notBefore); wait > 0 && !c.full() {
 				c.resume(wait)
@@ -386,14 +393,10 @@ func (c *crew) lost(p *process, kind Kind, reason, stderr string) {
 		c.proceed()
 		return
 	}
-	c.failures++
-	c.lastFault = strings.TrimPrefix(reason, endedEarly)
-	if c.failures > 1 {
-		// Beyond the 10th doubling the most is reached long since.
-		c.notBefore = time.Now().Add(min(firstBackoff<<min(c.failures-2, 10), maxBackoff))
-	}
+	c.delay(p)
+	c.lastFault, c.lastStderr = strings.TrimPrefix(reason, endedEarly), stderr
 	if !c.closed {
-		c.log.Warn("A worker is replaced", "reason", reason, "pid", p.group.leader.Process.Pid, "inFlight", len(p.inFlight))
+		c.log.Warn("A worker is replaced", "reason", p.told(reason), "pid", p.group.leader.Process.Pid, "inFlight", len(p.inFlight))
 	}
 	for _, r := range p.inFlight {
 		done := outcome{fault: &workerFault{Error: r.call.fault(kind, nil, "%s", reason), lost: true}}
@@ -405,6 +408,19 @@ func (c *crew) lost(p *process, kind Kind, reason, stderr string) {
 	}
 	clear(p.inFlight)
 	c.proceed()
+}
+
+// delay puts off the next start when processes keep ending.
+func (c *crew) delay(lost *process) {
+	if lost.started.Before(c.lastLoss) {
+		return
+	}
+	c.lastLoss = time.Now()
+	c.failures++
+	if c.failures > 1 {
+		// Beyond the 10th doubling the most is reached long since.
+		c.notBefore = c.lastLoss.Add(min(firstBackoff<<min(c.failures-2, 10), maxBackoff))
+	}
 }
 
 // close ends the processes, and returns when they have ended.

@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -42,6 +43,7 @@ type process struct {
 	condemned chan struct{}
 	condemn   func()
 	ended     chan struct{}
+	started   time.Time
 
 	// What follows belongs to the reader of its stdout; others may look when
 	// that has ended.
@@ -80,7 +82,7 @@ func startProcess(c *crew) (*process, error) {
 		crew: c, group: running, log: c.log.With("pid", running.leader.Process.Pid),
 		queue:     make(chan *pending, c.settings.MaxInFlight),
 		condemned: make(chan struct{}), ended: make(chan struct{}),
-		inFlight: map[int64]*pending{},
+		inFlight: map[int64]*pending{}, started: time.Now(),
 	}
 	p.condemn = sync.OnceFunc(func() { close(p.condemned) })
 	running.converse(p.feed, p.read, p.readStderr)
@@ -284,6 +286,19 @@ func (p *process) verdict(exited bool) (Kind, string) {
 	default:
 		return KindAnswer, "the worker closed its stdout before it answered"
 	}
+}
+
+// told is the reason as the log has it. The crew's lock is held.
+func (p *process) told(reason string) string {
+	if len(p.inFlight) == 0 {
+		return strings.Replace(reason, endedEarly, "the worker ended while it was idle: ", 1)
+	}
+	for _, r := range p.inFlight {
+		if r.fault != nil {
+			return r.fault.Message
+		}
+	}
+	return reason
 }
 
 func isClosed(c <-chan struct{}) bool {

@@ -46,7 +46,11 @@ const methodTrigger = "trigger"
 // parseMessage reads a line.
 func parseMessage(line []byte) (message, error) {
 	var m message
-	if err := json.Unmarshal(line, &m); err != nil || m.Version != "2.0" || m.ID == nil && m.Method == "" {
+	err := json.Unmarshal(line, &m)
+	if err == nil && m.Version != "2.0" && (m.Result != nil || m.Error != nil || m.Method != "") {
+		return m, fmt.Errorf(`the worker printed a message without "jsonrpc":"2.0": %q`, shortened(string(line), maxShownMessage))
+	}
+	if err != nil || m.Version != "2.0" || m.ID == nil && m.Method == "" {
 		return m, fmt.Errorf("the worker printed something that is no JSON-RPC message: %q; only messages may go to stdout, print to stderr",
 			shortened(string(bytes.TrimSpace(line)), maxShownMessage))
 	}

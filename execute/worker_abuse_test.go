@@ -249,6 +249,34 @@ func TestWorkerAnswersWithEmptyLines(t *testing.T) {
 	}
 }
 
+// Processes that die together, as when memory is short, are all replaced at once:
+// that they are many is no sign that they will die again.
+func TestWorkersThatDieTogetherAreReplacedTogether(t *testing.T) {
+	t.Parallel()
+	s := hire(t, patience, config.Worker{Processes: 8}, PoolOptions{})
+	gate := file(t, "gate")
+	var calls sync.WaitGroup
+	for range 8 {
+		calls.Go(func() { s.answers(StageMetric, order{Gate: gate}) })
+	}
+	eventually(t, "they are there", func() bool { return len(s.processes()) == 8 })
+	write(t, gate)
+	calls.Wait()
+	for _, pid := range s.processes() {
+		kill(t, pid)
+	}
+	crew := s.Executor.(*worker).crew
+	eventually(t, "they are replaced", func() bool { return len(s.processes()) == 16 && crew.count() == 8 })
+	crew.mu.Lock()
+	defer crew.mu.Unlock()
+	if crew.failures > 1 || !crew.notBefore.IsZero() {
+		t.Errorf("%d failures were counted", crew.failures)
+	}
+	if log := s.log.String(); !strings.Contains(log, `reason="the worker ended while it was idle: killed by SIGKILL`) {
+		t.Errorf("the log says\n%s", log)
+	}
+}
+
 // What a failure shows of stderr was written since the process was last idle.
 func TestWorkerFailuresShowTheirOwnStderr(t *testing.T) {
 	t.Parallel()

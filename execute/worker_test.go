@@ -140,9 +140,13 @@ func TestWorkerFaults(t *testing.T) {
 		}, true},
 		{"it prints other JSON", order{Do: "print", Text: `{"id": 1, "result": "5"}`}, patience, Error{
 			Kind:    KindAnswer,
-			Message: `the worker printed something that is no JSON-RPC message: "{\"id\": 1, \"result\": \"5\"}"; only messages may go to stdout, print to stderr`,
+			Message: `the worker printed a message without "jsonrpc":"2.0": "{\"id\": 1, \"result\": \"5\"}"`,
 		}, true},
 		{"it prints half a line and ends", order{Do: "half", Text: `{"jsonrpc":`}, patience, Error{Kind: KindExit, Message: "the worker ended before it answered: exit status 3"}, true},
+		{"it prints JSON of its own", order{Do: "print", Text: `{"level": "debug"}`}, patience, Error{
+			Kind:    KindAnswer,
+			Message: `the worker printed something that is no JSON-RPC message: "{\"level\": \"debug\"}"; only messages may go to stdout, print to stderr`,
+		}, true},
 		{"it answers what was not asked", order{Do: "unasked"}, patience, Error{Kind: KindAnswer, Message: "the worker answered the id 99, which was not asked"}, true},
 		{"it closes its stdout", order{Do: "mute"}, patience, Error{Kind: KindAnswer, Message: "the worker closed its stdout before it answered"}, true},
 		{"it forks and ends", order{Do: "fork"}, patience, Error{Kind: KindExit, Message: "the worker ended before it answered: exit status 3", Stderr: "PID\n"}, true},

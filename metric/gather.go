@@ -122,7 +122,11 @@ func collect(pods []*resource.Pod, answers []answer) (Gathered, error) {
 		gathered.Metrics = append(gathered.Metrics, ResourceMetric{Resource: pods[i].Name, Value: string(answer.value)})
 	}
 	if len(gathered.Metrics) == 0 {
-		return Gathered{}, gathered.Skipped[0]
+		fault := *gathered.Skipped[0]
+		if len(pods) > 1 {
+			fault.Message = fmt.Sprintf("the hook failed for all %d pods; for this one: %s", len(pods), fault.Message)
+		}
+		return Gathered{}, &fault
 	}
 	return gathered, nil
 }

@@ -158,7 +158,8 @@ func TestPodsThatFailCanBeSkipped(t *testing.T) {
 
 		g.fails = map[string]time.Duration{"p000": time.Second, "p001": 0}
 		_, err = gather(t.Context(), g, c, pods(2))
-		if failed, ok := errors.AsType[*execute.Error](err); !ok || failed.Subject != "p000" {
+		if failed, ok := errors.AsType[*execute.Error](err); !ok || failed.Subject != "p000" ||
+			failed.Message != "the hook failed for all 2 pods; for this one: exit status 4" {
 			t.Errorf("all failed: got %v, want the failure of the first", err)
 		}
 

@@ -87,6 +87,7 @@ func run(ctx context.Context, loaded config.Loaded, kubeconfig string, logTo *os
 		return nil
 	})
 	err = group.Wait()
+	pool.Close() // what that has to say comes before the last word
 	log.Info("Stopped")
 	return err
 }

@@ -214,6 +214,6 @@ evaluate: {type: shell, shell: {entrypoint: sh, command: [-c, 'echo "{\"targetRe
 	p.stop(syscall.SIGTERM)
 
 	p = d.start(config("onPodFailure: skip"))
-	p.waitForLine(0, `msg="Pods were left out, since their metric hook failed" .*pods=1 pod=`+bad+` error="exit status 4"`)
-	p.waitForLine(0, `msg=Scaled .*from=12 to=11 reason="evaluated 11"`)
+	p.waitForLine(0, `msg="Pods were left out, since their metric hook failed" .*pods=1 names=`+bad+` error="exit status 4" stderr="unwell\\n"`)
+	p.waitForLine(0, `msg=Scaled .*from=12 to=11 reason="evaluated 11" skippedPods=1`)
 }

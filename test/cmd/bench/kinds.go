@@ -3,6 +3,8 @@
 
 package main
 
+import "strings"
+
 // kind is a kind of autoscaler that is measured.
 type kind struct {
 	name  string
@@ -50,6 +52,15 @@ var kinds = []kind{
 	{name: "http, per-resource", hooks: httpHooks(0)},
 	{name: "http, 100 ms, per-resource", hooks: httpHooks(latency)},
 	{name: "shell, scaling, per-resource", hooks: scalingShell, scales: true},
+}
+
+// kindNames lists them.
+func kindNames() string {
+	var names []string
+	for _, k := range kinds {
+		names = append(names, k.name)
+	}
+	return strings.Join(names, "; ")
 }
 
 // An interval of an hour leaves the runs to those who ask for them, one of a

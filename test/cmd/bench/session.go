@@ -5,7 +5,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -64,7 +63,7 @@ func bench(ctx context.Context, o options, to io.Writer) error {
 	return s.report.write(o.json)
 }
 
-var errNothing = errors.New("nothing was measured: --only finds no kind, start, push or decisions, or the messages above say why")
+var errNothing = fmt.Errorf("nothing was measured: the messages above say why, or --only finds none of %s; start, push, decisions", kindNames())
 
 // measureRuns measures all that takes a control plane, if anything does: first
 // what takes few pods, while it is quiet.
