@@ -22,8 +22,10 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/yaml"
@@ -123,6 +125,48 @@ func TestManifestsRunTheAutoscalerAsItsServiceAccount(t *testing.T) {
 		})
 		if i < 0 {
 			t.Errorf("%s: no Deployment %s that runs as the ServiceAccount of that name", example, account)
+		}
+	}
+}
+
+// TestManifestsAllowWatches holds each Role to docs/rbac.md: what the autoscaler
+// reads for each run it may watch, so that it need not.
+func TestManifestsAllowWatches(t *testing.T) {
+	t.Parallel()
+	for _, example := range examples(t) {
+		verbs := map[string][]string{}
+		for _, object := range manifests(t, example) {
+			var role rbacv1.Role
+			if object.GetKind() != "Role" {
+				continue
+			}
+			if err := runtime.DefaultUnstructuredConverter.FromUnstructured(object.Object, &role); err != nil {
+				t.Fatalf("%s: %v", example, err)
+			}
+			for _, rule := range role.Rules {
+				for _, resource := range rule.Resources {
+					name := schema.GroupResource{Group: rule.APIGroups[0], Resource: resource}.String()
+					verbs[name] = append(verbs[name], rule.Verbs...)
+				}
+			}
+		}
+		// The target is that whose scale it writes.
+		var watched []string
+		for resource := range verbs {
+			if target, isScale := strings.CutSuffix(strings.Replace(resource, "/scale.", ".", 1), "/scale"); isScale || target != resource {
+				watched = append(watched, target)
+			}
+		}
+		if len(watched) != 1 {
+			t.Errorf("%s: the Role is for the targets %q, not for one", example, watched)
+		}
+		if verbs["pods"] != nil {
+			watched = append(watched, "pods")
+		}
+		for _, resource := range watched {
+			if !slices.Contains(verbs[resource], "watch") {
+				t.Errorf("%s: the Role allows %q on %s, but not watch", example, verbs[resource], resource)
+			}
 		}
 	}
 }
