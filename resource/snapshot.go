@@ -10,7 +10,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
 	"sync"
 	"time"
 )
@@ -42,9 +41,6 @@ type Reader struct {
 	mu   sync.Mutex
 	of   *watch[*Object]
 	pods *watch[*Pod]
-	// unanswered is when a request last got no answer: a watch that was last
-	// heard of before that is not relied on.
-	unanswered time.Time
 	// behindSince is since when the target's watch is behind what the API
 	// server answered; zero when it is not.
 	behindSince time.Time
@@ -89,9 +85,7 @@ func (r *Reader) Read(ctx context.Context) (Snapshot, error) {
 
 // Scale reads the target's scale as it is now, always from the API server.
 func (r *Reader) Scale(ctx context.Context) (Scale, error) {
-	scale, err := r.target.Scale(ctx)
-	r.heed(err)
-	return scale, err
+	return r.target.Scale(ctx)
 }
 
 // Pods returns the pods that the selector matches, by name; none is an empty
@@ -110,15 +104,15 @@ func (r *Reader) list(ctx context.Context, selector string) (pods []*Pod, versio
 	}
 	watch := r.watchPods(ctx, selector)
 	watch.await(ctx)
-	if pods, version, ok := watch.read(r.heardAfter()); ok {
+	if pods, version, ok := watch.read(r.target.heardAfter()); ok {
 		return pods, version, nil
 	}
 	pods, version, err = watch.readLive(ctx)
 	if err != nil {
-		r.heed(err)
+		r.target.heed(err)
 		return nil, "", fmt.Errorf("listing the target's pods: %w", err)
 	}
-	watch.doubt(r.heardAfter())
+	watch.doubt(r.target.heardAfter())
 	return pods, version, nil
 }
 
@@ -130,15 +124,14 @@ func (r *Reader) object(ctx context.Context) (*Object, error) {
 	}
 	watch.await(ctx)
 	// One that is not there may just have been made.
-	if objects, version, ok := watch.read(r.heardAfter()); ok && len(objects) == 1 && !r.isBehind(watch, version) {
+	if objects, version, ok := watch.read(r.target.heardAfter()); ok && len(objects) == 1 && !r.isBehind(watch, version) {
 		return objects[0], nil
 	}
 	object, err := r.target.object(ctx)
 	if err != nil {
-		r.heed(err)
 		return nil, err
 	}
-	watch.doubt(r.heardAfter())
+	watch.doubt(r.target.heardAfter())
 	return object, nil
 }
 
@@ -188,21 +181,4 @@ func (r *Reader) isBehind(watch *watch[*Object], version string) bool {
 		watch.renew(errLags)
 	}
 	return true
-}
-
-// heed notes that a request got no answer, if that is the error.
-func (r *Reader) heed(err error) {
-	if _, unanswered := errors.AsType[*url.Error](err); !unanswered {
-		return
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.unanswered = time.Now()
-}
-
-// heardAfter is since when a watch must have shown a sign of life.
-func (r *Reader) heardAfter() time.Time {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.unanswered
 }

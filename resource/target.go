@@ -5,9 +5,12 @@ package resource
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
+	"net/url"
 	"sync"
+	"time"
 
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -33,6 +36,9 @@ type Target struct {
 		scale   Scale
 		object  *Object
 	}
+	// unanswered is when a request last got no answer: a watch that was last
+	// heard of before that is not relied on.
+	unanswered time.Time
 }
 
 // NewTarget names an object; nothing is asked yet.
@@ -74,6 +80,7 @@ func (t *Target) PatchScale(ctx context.Context, patch []byte) error {
 		return err
 	}
 	object, err := objects.Patch(ctx, t.ref.Name, types.JSONPatchType, patch, metav1.PatchOptions{}, "scale")
+	t.heed(err)
 	if err != nil {
 		return err
 	}
@@ -97,6 +104,23 @@ func (t *Target) scaleAt(version string) (Scale, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.seen.scale, version != "" && version == t.seen.version
+}
+
+// heed notes that a request got no answer, if that is the error.
+func (t *Target) heed(err error) {
+	if _, unanswered := errors.AsType[*url.Error](err); !unanswered {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.unanswered = time.Now()
+}
+
+// heardAfter is since when a watch must have shown a sign of life.
+func (t *Target) heardAfter() time.Time {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.unanswered
 }
 
 // lastVersion is the resource version of the scale that was last seen, empty if
@@ -134,6 +158,7 @@ func (t *Target) get(ctx context.Context, subresources ...string) (*unstructured
 		return nil, err
 	}
 	object, err := objects.Get(ctx, t.ref.Name, metav1.GetOptions{}, subresources...)
+	t.heed(err)
 	if apierrors.IsNotFound(err) {
 		// Perhaps the kind itself was replaced.
 		t.clients.Mapper.Forget()
@@ -152,6 +177,7 @@ func (t *Target) objects(ctx context.Context) (dynamic.ResourceInterface, error)
 // mapping is the resource of the target, which can be scaled.
 func (t *Target) mapping(ctx context.Context) (Mapping, error) {
 	mapping, err := t.clients.Mapper.Map(ctx, t.ref.APIVersion, t.ref.Kind)
+	t.heed(err)
 	if err != nil {
 		return Mapping{}, fmt.Errorf("resolving scaleTargetRef: %w", err)
 	}

@@ -19,6 +19,8 @@ import (
 
 	"go.uber.org/goleak"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 )
 
@@ -43,6 +45,8 @@ type controlPlane struct {
 	sent int
 	// refuse answers a request instead, if it has one that begins so.
 	refuse map[string]answer
+	// patched is the count that any patch sets.
+	patched int
 	// hang is the kind of request that is not answered; away says that none is.
 	hang string
 	away bool
@@ -83,6 +87,11 @@ func (c *controlPlane) next() string {
 func (c *controlPlane) setTarget(replicas int, selector string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.putTarget(replicas, selector)
+}
+
+// putTarget sets the target. The lock is held.
+func (c *controlPlane) putTarget(replicas int, selector string) {
 	version := c.next()
 	c.gadget = map[string]any{
 		"apiVersion": "example.com/v1", "kind": "Gadget", "metadata": map[string]any{"name": "web", "resourceVersion": version},
@@ -224,6 +233,8 @@ func (c *controlPlane) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	query := r.URL.Query()
 	switch {
+	case r.Method == http.MethodPatch:
+		asks = "patch"
 	case strings.HasSuffix(r.URL.Path, "/scale"):
 		asks = "scale"
 	case query.Get("watch") != "":
@@ -250,6 +261,9 @@ func (c *controlPlane) RoundTrip(r *http.Request) (*http.Response, error) {
 		}), nil
 	}
 	switch asks + " " + what {
+	case "patch gadgeti":
+		c.putTarget(c.patched, "app=web")
+		return respond(r, http.StatusOK, c.scale), nil
 	case "scale gadgeti":
 		return respond(r, http.StatusOK, c.scale), nil
 	case "get gadgeti":
@@ -642,6 +656,45 @@ func TestWatch(t *testing.T) {
 			s.Errorf("the log is\n%s", s.logged())
 		}
 	})
+	tell(t, "a write of our own answers for the scale", func(s *story) {
+		r := s.reader()
+		s.run(r, "web-0 web-1", begins)
+		s.patched = 4
+		if err := r.target.PatchScale(s.Context(), []byte("[]")); err != nil {
+			s.Fatal(err)
+		}
+		if got := s.run(r, "web-0 web-1", steadily); got.Scale.Replicas != 4 {
+			s.Errorf("got %+v", got.Scale)
+		}
+	})
+	tell(t, "a write without an answer casts doubt on all watches", func(s *story) {
+		r := s.reader()
+		s.run(r, "web-0 web-1", begins)
+		s.mu.Lock()
+		s.hang = "patch gadgeti"
+		s.mu.Unlock()
+		if err := r.target.PatchScale(s.Context(), []byte("[]")); err == nil {
+			s.Error("it was answered")
+		}
+		s.run(r, "web-0 web-1", "get gadgeti, list pods, scale gadgeti")
+		time.Sleep(2 * time.Second)
+		s.run(r, "web-0 web-1", steadily)
+	})
+	tell(t, "a list without an answer casts doubt on the target's watch", func(s *story) {
+		s.refuse["watch pods"] = answer{http.StatusForbidden, "Forbidden"}
+		r := s.reader()
+		s.run(r, "web-0 web-1", "watch gadgeti, scale gadgeti, watch pods, list pods, scale gadgeti")
+		s.mu.Lock()
+		s.hang = "list pods"
+		s.mu.Unlock()
+		if _, err := r.Read(s.Context()); err == nil {
+			s.Error("it was answered")
+		}
+		s.mu.Lock()
+		s.hang = ""
+		s.mu.Unlock()
+		s.run(r, "web-0 web-1", "get gadgeti, list pods, scale gadgeti")
+	})
 	tell(t, "closed watches are done without", func(s *story) {
 		s.watches.Close()
 		s.run(s.reader(), "web-0 web-1", "get gadgeti, scale gadgeti, list pods, scale gadgeti")
@@ -650,6 +703,61 @@ func TestWatch(t *testing.T) {
 			s.Errorf("got %v", err)
 		}
 	})
+}
+
+// A storm of other requests does not delay the renewal of a Lease.
+func TestLeasesHaveALimitOfTheirOwn(t *testing.T) {
+	tell(t, "a storm", func(s *story) {
+		r := s.reader()
+		s.run(r, "web-0 web-1", begins)
+		var storm sync.WaitGroup
+		for range requestBurst + 5*requestsPerSecond {
+			storm.Go(func() { _, _ = r.Scale(s.Context()) })
+		}
+		synctest.Wait()
+		began := time.Now()
+		_ = s.clients.Coordination.Get().Namespace("shop").Resource("leases").Name("web").Do(s.Context()).Error()
+		if took := time.Since(began); took != 0 {
+			s.Errorf("the Lease waited for %s", took)
+		}
+		if _, _ = r.Scale(s.Context()); time.Since(began) == 0 {
+			s.Error("there was no storm")
+		}
+		storm.Wait()
+		time.Sleep(2 * waitsReported) // until the limit has said all it has to say
+	})
+}
+
+func TestNewer(t *testing.T) {
+	for _, test := range []struct{ one, other, want string }{
+		{"9", "10", "10"},
+		{"10", "9", "10"},
+		{"10", "10", "10"},
+		{"", "7", "7"},
+		{"7", "", "7"},
+		{"a", "b", "b"},
+		{"b", "a", "a"},
+	} {
+		if got := newer(test.one, test.other); got != test.want {
+			t.Errorf("of %q and %q it is %q, not %q", test.one, test.other, got, test.want)
+		}
+	}
+}
+
+// An object without a resource version may be another one each time.
+func TestAnObjectWithoutAVersionIsNotShared(t *testing.T) {
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "web-0", Labels: map[string]string{"color": "green"}}}
+	var earlier, later contents[*Pod]
+	if err := earlier.put(pod, encodePod, contents[*Pod]{}); err != nil {
+		t.Fatal(err)
+	}
+	pod.Labels["color"] = "blue"
+	if err := later.put(pod, encodePod, earlier); err != nil {
+		t.Fatal(err)
+	}
+	if got := later.list()[0].JSON; !strings.Contains(string(got), "blue") {
+		t.Errorf("it is still %s", got)
+	}
 }
 
 func TestWaitsAreReported(t *testing.T) {
