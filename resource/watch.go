@@ -28,9 +28,6 @@ const (
 	// renewal is after what silence a watch is connected anew, early enough for
 	// runs not to have to do without it.
 	renewal = 90 * time.Second
-	// settling is how long after that the silence means that there is nothing
-	// new. What was missed is sent right after the connection is made.
-	settling = time.Second
 	// steady is how long a watch must have lasted for its end to be ordinary:
 	// the API server ends each after half an hour or more.
 	steady = time.Minute
@@ -40,8 +37,9 @@ const (
 	// failuresTold is after how many failures in a row a warning tells of them:
 	// about half a minute.
 	failuresTold = 5
-	// pageSize is how many objects a list before a watch is given at a time.
-	pageSize = 500
+	// pageSize is how many objects a list before a watch is given at a time, so
+	// that few are decoded at once.
+	pageSize = 100
 )
 
 // newBackoff is how long it takes until a watch that failed is tried again: 1 s
@@ -97,8 +95,6 @@ type watch[T kept] struct {
 	// listFirst says that the API server refused to send what there is on a
 	// watch, as those before Kubernetes 1.34 may: it is listed before.
 	listFirst bool
-	// resumes says that the next attempt goes on from what is held.
-	resumes bool
 	// fresh is what the attempt under way was sent so far; nil once that is all,
 	// and it is what is read.
 	fresh    *contents[T]
@@ -183,7 +179,6 @@ func (w *watch[T]) run(ctx context.Context) {
 			return
 		}
 		if w.isQuiet(err) {
-			w.resumes = true
 			continue // what it holds is used meanwhile
 		}
 		pause := w.judge(ctx, err, w.leaveStep(), time.Since(began))
@@ -214,6 +209,13 @@ func (w *watch[T]) isQuiet(err error) bool {
 	return w.inStep && errors.Is(err, errSilent) && time.Since(w.lastSign) < maxSilence
 }
 
+// isInStep is for run, which alone changes it.
+func (w *watch[T]) isInStep() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.inStep
+}
+
 // leaveStep says whether it was in step until then.
 func (w *watch[T]) leaveStep() (was bool) {
 	w.mu.Lock()
@@ -226,14 +228,11 @@ func (w *watch[T]) leaveStep() (was bool) {
 // in step, or had not, and tells what people should know.
 func (w *watch[T]) judge(ctx context.Context, err error, inStep bool, lasted time.Duration) (pause time.Duration) {
 	w.log.DebugContext(ctx, "A watch ended", "what", w.key.String(), "lasted", lasted, "reason", err)
-	listed, resumed := w.listFirst, w.resumes
-	w.resumes = false
+	listed := w.listFirst
 	if !inStep {
 		w.listFirst = false
 	}
 	switch {
-	case resumed && (apierrors.IsResourceExpired(err) || apierrors.IsGone(err)):
-		return 0 // the API server does not remember what was held
 	case apierrors.IsForbidden(err), apierrors.IsMethodNotSupported(err):
 		w.tell(ctx, "A watch is not permitted: "+w.source.without+". Allow the service account the verb watch, see docs/rbac.md", err)
 		return deniedPause
@@ -272,28 +271,15 @@ func (w *watch[T]) attempt(ctx context.Context) error {
 	silence := time.AfterFunc(RequestTimeout, func() { end(errSilent) })
 	defer silence.Stop()
 
-	stream, err := w.open(ctx)
+	stream, listed, err := w.open(ctx)
 	if err != nil {
 		return because(ctx, err)
 	}
-	switch {
-	case w.resumes:
-		w.fresh = nil
-		defer time.AfterFunc(settling, w.sign).Stop()
-	case w.listFirst:
+	if listed {
 		w.enterStep(ctx)
 	}
 	silence.Reset(w.patience())
 	return because(ctx, w.receive(ctx, stream, silence))
-}
-
-// sign says that the API server has just told all there is to tell.
-func (w *watch[T]) sign() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.inStep {
-		w.lastSign = time.Now()
-	}
 }
 
 // receive takes in events until there are no more. Each puts off the silence.
@@ -330,35 +316,27 @@ func (w *watch[T]) patience() time.Duration {
 }
 
 // open begins to watch: what there is comes as the first events, the end of
-// which a bookmark tells, or else is listed. A watch that was only quiet goes on
-// from what is held, since to be sent it all again would cost more than lists.
-func (w *watch[T]) open(ctx context.Context) (apiwatch.Interface, error) {
+// which a bookmark tells, or else is listed before. Pods are listed after a
+// silence as well: a list is compressed, events are not, and a connection that
+// goes on from what is held would prove nothing by saying nothing.
+func (w *watch[T]) open(ctx context.Context) (stream apiwatch.Interface, listed bool, err error) {
 	options := w.key.options()
 	options.Watch, options.AllowWatchBookmarks = true, true
-	if w.resumes {
-		options.ResourceVersion = w.version()
-		return w.source.watch(ctx, options)
-	}
 	w.fresh = &contents[T]{}
-	if w.listFirst {
-		listed, err := w.list(ctx, pageSize)
-		if err != nil {
-			return nil, err
+	listed = w.listFirst || (w.key.name == "" && w.isInStep())
+	if listed {
+		if *w.fresh, err = w.list(ctx, pageSize); err != nil {
+			return nil, listed, err
 		}
-		*w.fresh, options.ResourceVersion = listed, listed.version
+		options.ResourceVersion = w.fresh.version
 	} else {
 		// Without a resource version it is what is there by now, not what some
 		// cache of the API server's remembers.
 		all := true
 		options.SendInitialEvents, options.ResourceVersionMatch = &all, metav1.ResourceVersionMatchNotOlderThan
 	}
-	return w.source.watch(ctx, options)
-}
-
-func (w *watch[T]) version() string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.contents.version
+	stream, err = w.source.watch(ctx, options)
+	return stream, listed, err
 }
 
 // take takes one event in: into fresh until all there is has come, and then
@@ -386,10 +364,14 @@ func (w *watch[T]) take(ctx context.Context, event apiwatch.Event) error {
 	}
 }
 
-// update takes in an event while in step.
+// update takes in an event while in step. One that was waited for too long is
+// no sign of life: it may have lain here while the process was stopped.
 func (w *watch[T]) update(event apiwatch.Event, version string) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if time.Since(w.lastSign) >= maxSilence {
+		return errSilent
+	}
 	if err := w.contents.change(event, w.source.encode, w.contents); err != nil {
 		return err
 	}

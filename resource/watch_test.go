@@ -38,9 +38,10 @@ type controlPlane struct {
 	scale    map[string]any
 	pods     map[string]map[string]any
 	streams  []*stream
-	// history are the events so far. Versions below forgotten are too old.
-	history   []happened
-	forgotten int
+	// history are the events so far.
+	history []happened
+	// stalled is the resource whose watches are begun and then sent nothing.
+	stalled string
 	// sent counts the events that watches began with.
 	sent int
 	// refuse answers a request instead, if it has one that begins so.
@@ -195,6 +196,14 @@ func (c *controlPlane) mute(what string) {
 	}
 }
 
+// stall lets the watches of the resource begin and go on without a word.
+func (c *controlPlane) stall(what string) {
+	c.mute(what)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.stalled = what
+}
+
 // watched counts the watches of the resource that somebody reads.
 func (c *controlPlane) watched(what string) int {
 	c.mu.Lock()
@@ -255,11 +264,6 @@ func (c *controlPlane) RoundTrip(r *http.Request) (*http.Response, error) {
 		}), nil
 	}
 	selector := query.Get("labelSelector")
-	if since, err := strconv.Atoi(query.Get("resourceVersion")); err == nil && since < c.forgotten {
-		return respond(r, http.StatusGone, map[string]any{
-			"apiVersion": "v1", "kind": "Status", "status": "Failure", "reason": "Expired", "code": http.StatusGone, "message": "too old resource version",
-		}), nil
-	}
 	switch asks + " " + what {
 	case "patch gadgeti":
 		c.putTarget(c.patched, "app=web")
@@ -299,7 +303,10 @@ func (c *controlPlane) matching(what, selector string) []map[string]any {
 func (c *controlPlane) stream(r *http.Request, what, selector string) *http.Response {
 	reader, writer := io.Pipe()
 	s := &stream{what: what, selector: selector, body: writer, gone: make(chan struct{})}
-	first := c.firstEvents(r, what, selector)
+	var first []happened
+	if what != c.stalled {
+		first = c.firstEvents(r, what, selector)
+	}
 	c.sent += len(first)
 	written := make(chan struct{})
 	go func() {
@@ -314,6 +321,9 @@ func (c *controlPlane) stream(r *http.Request, what, selector string) *http.Resp
 		_ = reader.CloseWithError(r.Context().Err())
 		<-written
 	}()
+	if what == c.stalled {
+		s.what += ", muted"
+	}
 	c.streams = append(c.streams, s)
 	return &http.Response{
 		StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {"application/json"}}, Body: reader, Request: r,
@@ -480,7 +490,7 @@ func TestWatch(t *testing.T) {
 			s.run(r, "web-0 web-1", steadily)
 		}
 	})
-	tell(t, "a quiet watch goes on without a run that notices, and without all it holds", func(s *story) {
+	tell(t, "a quiet watch goes on without a run that notices, and without an event", func(s *story) {
 		r := s.reader()
 		before := s.run(r, "web-0 web-1", begins)
 		sent := s.sent
@@ -488,7 +498,8 @@ func TestWatch(t *testing.T) {
 			time.Sleep(renewal / 2)
 			s.run(r, "web-0 web-1", steadily)
 		}
-		if s.sent != sent {
+		// The target's is one object and a bookmark each time.
+		if s.sent != sent+20 {
 			s.Errorf("%d events were sent though nothing happened", s.sent-sent)
 		}
 		if after := s.run(r, "web-0 web-1", steadily); after.Pods[0] != before.Pods[0] {
@@ -507,18 +518,43 @@ func TestWatch(t *testing.T) {
 		time.Sleep(renewal)
 		s.run(r, "web-0", steadily)
 	})
-	tell(t, "a quiet watch that the API server has forgotten begins anew", func(s *story) {
+	tell(t, "an API server that goes on in silence for ever is never believed for longer", func(s *story) {
+		for _, old := range []bool{false, true} {
+			if old {
+				s.refuse["watch pods"] = answer{http.StatusUnprocessableEntity, "Invalid"}
+			}
+			r := s.reader()
+			if _, err := r.Read(s.Context()); err != nil {
+				s.Fatal(err)
+			}
+			s.stall("pods")
+			for range 20 {
+				s.deletePod("web-1")
+				time.Sleep(maxSilence)
+				s.run(r, "web-0", steadily)
+				s.setPod("web-1", "app=web")
+				time.Sleep(maxSilence)
+				s.run(r, "web-0 web-1", steadily)
+			}
+			s.stall("")
+			r.Close()
+		}
+	})
+	tell(t, "a quiet watch that is not permitted any more is not used", func(s *story) {
 		r := s.reader()
-		before := s.run(r, "web-0 web-1", begins)
+		s.run(r, "web-0 web-1", begins)
 		s.mute("pods")
 		s.deletePod("web-1")
 		s.mu.Lock()
-		s.forgotten = s.version + 1
+		s.refuse["watch pods"] = answer{http.StatusForbidden, "Forbidden"}
 		s.mu.Unlock()
 		time.Sleep(renewal)
-		if after := s.run(r, "web-0", steadily); after.Pods[0] != before.Pods[0] {
-			s.Error("a pod that did not change was made anew")
-		}
+		s.run(r, "web-0", "list pods, scale gadgeti")
+		s.mu.Lock()
+		clear(s.refuse)
+		s.mu.Unlock()
+		time.Sleep(deniedPause)
+		s.run(r, "web-0", steadily)
 	})
 	tell(t, "a watch that cannot begin anew is not used", func(s *story) {
 		r := s.reader()
@@ -545,7 +581,9 @@ func TestWatch(t *testing.T) {
 		r.pods.lastSign = time.Now().Add(-maxSilence)
 		r.pods.mu.Unlock()
 		s.run(r, "web-0 web-1", "list pods, scale gadgeti")
-		s.bookmark("pods")
+		s.bookmark("pods") // had lain there since
+		s.run(r, "web-0 web-1", "list pods, scale gadgeti")
+		time.Sleep(2 * time.Second)
 		s.run(r, "web-0 web-1", steadily)
 	})
 	tell(t, "a watch that ends begins again", func(s *story) {
