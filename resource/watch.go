@@ -28,8 +28,8 @@ const (
 	// renewal is after what silence a watch is connected anew, early enough for
 	// runs not to have to do without it.
 	renewal = 90 * time.Second
-	// steady is how long a watch must have lasted for its end to be ordinary:
-	// the API server ends each after half an hour or more.
+	// steady is how long a watch must have been in step for its end to be
+	// ordinary: the API server ends each after half an hour or more.
 	steady = time.Minute
 	// deniedPause is how long it takes until a watch that is not permitted is
 	// tried again.
@@ -95,12 +95,16 @@ type watch[T kept] struct {
 	// listFirst says that the API server refused to send what there is on a
 	// watch, as those before Kubernetes 1.34 may: it is listed before.
 	listFirst bool
+	// since is since when it is in step, through silences.
+	since time.Time
 	// fresh is what the attempt under way was sent so far; nil once that is all,
 	// and it is what is read.
 	fresh    *contents[T]
 	backoff  wait.Backoff
 	failures int
-	told     bool
+	// told is what people were last told is wrong, empty when they were told
+	// nothing, or that it works again.
+	told string
 }
 
 func newWatch[T kept](key key, source source[T], log *slog.Logger, stop context.CancelFunc) *watch[T] {
@@ -173,15 +177,15 @@ func (w *watch[T]) doubt(after time.Time) {
 func (w *watch[T]) run(ctx context.Context) {
 	defer w.attempted()
 	for ctx.Err() == nil {
-		began := time.Now()
 		err := w.attempt(ctx)
 		if ctx.Err() != nil {
 			return
 		}
+		w.settle(ctx)
 		if w.isQuiet(err) {
 			continue // what it holds is used meanwhile
 		}
-		pause := w.judge(ctx, err, w.leaveStep(), time.Since(began))
+		pause := w.judge(ctx, err, w.leaveStep())
 		if pause > 0 {
 			w.attempted()
 		}
@@ -216,20 +220,23 @@ func (w *watch[T]) isInStep() bool {
 	return w.inStep
 }
 
-// leaveStep says whether it was in step until then.
-func (w *watch[T]) leaveStep() (was bool) {
+// leaveStep says for how long it was in step until then, 0 if it was not.
+func (w *watch[T]) leaveStep() (lasted time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	was, w.inStep, w.end = w.inStep, false, nil
-	return was
+	if w.inStep {
+		lasted = time.Since(w.since)
+	}
+	w.inStep, w.end = false, nil
+	return lasted
 }
 
-// judge says how long to wait after an attempt that lasted so long and had been
-// in step, or had not, and tells what people should know.
-func (w *watch[T]) judge(ctx context.Context, err error, inStep bool, lasted time.Duration) (pause time.Duration) {
+// judge says how long to wait after a watch that was in step for so long, and
+// tells what people should know.
+func (w *watch[T]) judge(ctx context.Context, err error, lasted time.Duration) (pause time.Duration) {
 	w.log.DebugContext(ctx, "A watch ended", "what", w.key.String(), "lasted", lasted, "reason", err)
 	listed := w.listFirst
-	if !inStep {
+	if lasted == 0 {
 		w.listFirst = false
 	}
 	switch {
@@ -242,8 +249,7 @@ func (w *watch[T]) judge(ctx context.Context, err error, inStep bool, lasted tim
 	case errors.Is(err, errLags):
 		w.log.WarnContext(ctx, "A watch lags behind what the API server answers: it is started anew, and runs read without it until then",
 			"resource", w.key.resource.GroupResource().String(), "namespace", w.key.namespace)
-	case inStep && lasted >= steady:
-		w.failures, w.backoff = 0, newBackoff()
+	case lasted >= steady:
 		return rand.N(time.Second) //nolint:gosec // it spreads load, it keeps no secret
 	}
 	if w.failures++; w.failures == failuresTold {
@@ -252,13 +258,25 @@ func (w *watch[T]) judge(ctx context.Context, err error, inStep bool, lasted tim
 	return w.backoff.Step()
 }
 
-// tell warns, once for as long as the watch fails.
+// tell warns, once until the watch has recovered or something else is wrong.
 func (w *watch[T]) tell(ctx context.Context, what string, err error) {
-	if !w.told {
+	if w.told != what {
 		w.log.WarnContext(ctx, what, "resource", w.key.resource.GroupResource().String(), //nolint:sloglint // one of four
 			"namespace", w.key.namespace, "error", err)
 	}
-	w.told = true
+	w.told = what
+}
+
+// settle forgets the failures once the watch has been in step for long enough.
+// One that works for less, again and again, has not recovered.
+func (w *watch[T]) settle(ctx context.Context) {
+	if !w.isInStep() || time.Since(w.since) < steady {
+		return
+	}
+	if w.told != "" {
+		w.log.InfoContext(ctx, "A watch works again", "resource", w.key.resource.GroupResource().String(), "namespace", w.key.namespace)
+	}
+	w.failures, w.backoff, w.told = 0, newBackoff(), ""
 }
 
 // attempt watches until the connection ends or goes silent, and says why.
@@ -294,6 +312,7 @@ func (w *watch[T]) receive(ctx context.Context, stream apiwatch.Interface, silen
 		if err := w.take(ctx, event); err != nil {
 			return err
 		}
+		w.settle(ctx)
 		silence.Reset(w.patience())
 	}
 	return errEnded
@@ -382,11 +401,10 @@ func (w *watch[T]) update(event apiwatch.Event, version string) error {
 // enterStep makes what was sent what is read.
 func (w *watch[T]) enterStep(ctx context.Context) {
 	w.log.DebugContext(ctx, "A watch is in step", "what", w.key.String(), "objects", len(w.fresh.objects), "resourceVersion", w.fresh.version)
-	if w.told {
-		w.log.InfoContext(ctx, "A watch works again", "resource", w.key.resource.GroupResource().String(), "namespace", w.key.namespace)
-	}
-	w.told = false
 	w.mu.Lock()
+	if !w.inStep {
+		w.since = time.Now()
+	}
 	w.contents, w.inStep, w.lastSign = *w.fresh, true, time.Now()
 	w.mu.Unlock()
 	w.fresh = nil

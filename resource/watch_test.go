@@ -694,6 +694,47 @@ func TestWatch(t *testing.T) {
 			s.Errorf("the log is\n%s", s.logged())
 		}
 	})
+	tell(t, "a watch that works for less than a minute at a time is told of once, and when it has recovered", func(s *story) {
+		r := s.reader()
+		s.run(r, "web-0 web-1", begins)
+		for episode := range 2 {
+			for range 30 {
+				time.Sleep(50 * time.Second)
+				s.end("pods", "")
+			}
+			if strings.Count(s.logged(), "A watch fails again and again") != episode+1 || strings.Count(s.logged(), "works again") != episode {
+				s.Errorf("the log is\n%s", s.logged())
+			}
+			if episode == 0 {
+				time.Sleep(50*time.Second + steady)
+				s.bookmark("pods")
+			} else {
+				time.Sleep(50*time.Second + renewal)
+			}
+			if strings.Count(s.logged(), "A watch works again") != episode+1 {
+				s.Errorf("the log is\n%s", s.logged())
+			}
+			for range 2 { // the first ends ordinarily, the second is the first failure
+				s.end("pods", "")
+				time.Sleep(2 * time.Second)
+				s.run(r, "web-0 web-1", steadily)
+			}
+		}
+	})
+	tell(t, "a watch that ends soon after a silence has lasted for longer", func(s *story) {
+		r := s.reader()
+		s.run(r, "web-0 web-1", begins)
+		for range 2 * failuresTold {
+			time.Sleep(renewal + time.Second)
+			s.end("pods", "")
+			s.end("gadgeti", "")
+			time.Sleep(time.Second) // after a failure it would take longer
+			s.run(r, "web-0 web-1", steadily)
+		}
+		if s.logged() != "" {
+			s.Errorf("the log is\n%s", s.logged())
+		}
+	})
 	tell(t, "a write of our own answers for the scale", func(s *story) {
 		r := s.reader()
 		s.run(r, "web-0 web-1", begins)
