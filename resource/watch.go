@@ -241,7 +241,11 @@ func (w *watch[T]) judge(ctx context.Context, err error, lasted time.Duration) (
 	}
 	switch {
 	case apierrors.IsForbidden(err), apierrors.IsMethodNotSupported(err):
-		w.tell(ctx, "A watch is not permitted: "+w.source.without+". Allow the service account the verb watch, see docs/rbac.md", err)
+		verbs := "verb watch"
+		if listed {
+			verbs = "verbs list and watch"
+		}
+		w.tell(ctx, "A watch is not permitted: "+w.source.without+". Allow the service account the "+verbs+", see docs/rbac.md", err)
 		return deniedPause
 	case !listed && (apierrors.IsInvalid(err) || apierrors.IsBadRequest(err)):
 		w.listFirst = true

@@ -735,6 +735,18 @@ func TestWatch(t *testing.T) {
 			s.Errorf("the log is\n%s", s.logged())
 		}
 	})
+	tell(t, "where there is a list before a watch it has to be permitted as well", func(s *story) {
+		old, denied := answer{http.StatusUnprocessableEntity, "Invalid"}, answer{http.StatusForbidden, "Forbidden"}
+		s.refuse["watch gadgeti"], s.refuse["list gadgeti"], s.refuse["watch pods"] = old, denied, denied
+		s.run(s.reader(), "web-0 web-1", "watch gadgeti, list gadgeti, get gadgeti, scale gadgeti, watch pods, list pods, scale gadgeti")
+		for _, want := range []string{
+			"Allow the service account the verbs list and watch, see docs/rbac.md\" resource=gadgeti", "Allow the service account the verb watch, see docs/rbac.md\" resource=pods",
+		} {
+			if !strings.Contains(s.logged(), want) {
+				s.Errorf("the log is\n%s", s.logged())
+			}
+		}
+	})
 	tell(t, "a write of our own answers for the scale", func(s *story) {
 		r := s.reader()
 		s.run(r, "web-0 web-1", begins)
