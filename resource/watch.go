@@ -97,6 +97,8 @@ type watch[T kept] struct {
 	listFirst bool
 	// since is since when it is in step, through silences.
 	since time.Time
+	// heard is when the attempt under way last came further.
+	heard time.Time
 	// fresh is what the attempt under way was sent so far; nil once that is all,
 	// and it is what is read.
 	fresh    *contents[T]
@@ -290,29 +292,48 @@ func (w *watch[T]) attempt(ctx context.Context) error {
 	w.mu.Lock()
 	w.end = end
 	w.mu.Unlock()
-	silence := time.AfterFunc(RequestTimeout, func() { end(errSilent) })
+	w.fresh, w.heard = &contents[T]{}, time.Now()
+	silence := time.AfterFunc(w.patience(), func() { end(errSilent) })
 	defer silence.Stop()
 
 	stream, listed, err := w.open(ctx)
 	if err != nil {
 		return because(ctx, err)
 	}
-	if listed {
-		w.enterStep(ctx)
-	}
-	silence.Reset(w.patience())
-	return because(ctx, w.receive(ctx, stream, silence))
-}
-
-// receive takes in events until there are no more. Each puts off the silence.
-func (w *watch[T]) receive(ctx context.Context, stream apiwatch.Interface, silence *time.Timer) error {
 	defer func() {
 		stream.Stop()
 		for range stream.ResultChan() {
 			// Until its goroutine has ended.
 		}
 	}()
+	if err := w.notice(silence); err != nil {
+		return err
+	}
+	if listed {
+		w.enterStep(ctx)
+		silence.Reset(w.patience())
+	}
+	return because(ctx, w.receive(ctx, stream, silence))
+}
+
+// notice puts off the silence for an answer or an event, unless that comes too
+// late for it, whatever the timer has come to: it may have lain here while the
+// process was stopped.
+func (w *watch[T]) notice(silence *time.Timer) error {
+	if time.Since(w.heard) > w.patience() {
+		return errSilent
+	}
+	w.heard = time.Now()
+	silence.Reset(w.patience())
+	return nil
+}
+
+// receive takes in events until there are no more.
+func (w *watch[T]) receive(ctx context.Context, stream apiwatch.Interface, silence *time.Timer) error {
 	for event := range stream.ResultChan() {
+		if err := w.notice(silence); err != nil {
+			return err
+		}
 		if err := w.take(ctx, event); err != nil {
 			return err
 		}
@@ -345,7 +366,6 @@ func (w *watch[T]) patience() time.Duration {
 func (w *watch[T]) open(ctx context.Context) (stream apiwatch.Interface, listed bool, err error) {
 	options := w.key.options()
 	options.Watch, options.AllowWatchBookmarks = true, true
-	w.fresh = &contents[T]{}
 	listed = w.listFirst || (w.key.name == "" && w.isInStep())
 	if listed {
 		if *w.fresh, err = w.list(ctx, pageSize); err != nil {
@@ -387,14 +407,10 @@ func (w *watch[T]) take(ctx context.Context, event apiwatch.Event) error {
 	}
 }
 
-// update takes in an event while in step. One that was waited for too long is
-// no sign of life: it may have lain here while the process was stopped.
+// update takes in an event while in step.
 func (w *watch[T]) update(event apiwatch.Event, version string) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if time.Since(w.lastSign) >= maxSilence {
-		return errSilent
-	}
 	if err := w.contents.change(event, w.source.encode, w.contents); err != nil {
 		return err
 	}

@@ -46,6 +46,8 @@ type controlPlane struct {
 	sent int
 	// refuse answers a request instead, if it has one that begins so.
 	refuse map[string]answer
+	// before is called with each request, by who asks.
+	before func(request string)
 	// patched is the count that any patch sets.
 	patched int
 	// hang is the kind of request that is not answered; away says that none is.
@@ -252,6 +254,9 @@ func (c *controlPlane) RoundTrip(r *http.Request) (*http.Response, error) {
 		asks = "list"
 	}
 	c.requests = append(c.requests, asks+" "+what)
+	if c.before != nil {
+		c.before(asks + " " + what)
+	}
 	if c.away || c.hang == asks+" "+what {
 		c.mu.Unlock()
 		<-r.Context().Done()
@@ -361,7 +366,26 @@ type story struct {
 	*controlPlane
 	clients *Clients
 	watches *Watches
-	log     bytes.Buffer
+	log     writings
+}
+
+// writings is what was written, safe for concurrent use.
+type writings struct {
+	mu   sync.Mutex
+	text []byte
+}
+
+func (w *writings) Write(text []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.text = append(w.text, text...)
+	return len(text), nil
+}
+
+func (w *writings) String() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return string(w.text)
 }
 
 // tell tells a story on virtual time.
@@ -577,14 +601,28 @@ func TestWatch(t *testing.T) {
 	tell(t, "what is too old because the process itself was stopped is not used", func(s *story) {
 		r := s.reader()
 		s.run(r, "web-0 web-1", begins)
-		r.pods.mu.Lock()
-		r.pods.lastSign = time.Now().Add(-maxSilence)
-		r.pods.mu.Unlock()
+		stopped := func(since time.Duration) {
+			r.pods.mu.Lock()
+			defer r.pods.mu.Unlock()
+			r.pods.lastSign, r.pods.heard = r.pods.lastSign.Add(-since), r.pods.heard.Add(-since)
+		}
+		stopped(maxSilence)
 		s.run(r, "web-0 web-1", "list pods, scale gadgeti")
 		s.bookmark("pods") // had lain there since
 		s.run(r, "web-0 web-1", "list pods, scale gadgeti")
 		time.Sleep(2 * time.Second)
 		s.run(r, "web-0 web-1", steadily)
+
+		// It may have been stopped while the watch was about to be in step.
+		s.end("pods", "")
+		s.stall("pods")
+		time.Sleep(2 * time.Second)
+		stopped(RequestTimeout)
+		s.mu.Lock()
+		last := s.streams[len(s.streams)-1]
+		last.send("BOOKMARK", s.bookmarkOf("pods", true))
+		s.mu.Unlock()
+		s.run(r, "web-0 web-1", "list pods, scale gadgeti")
 	})
 	tell(t, "a watch that ends begins again", func(s *story) {
 		for name, words := range map[string]string{
@@ -635,6 +673,28 @@ func TestWatch(t *testing.T) {
 		s.run(r, "web-0 web-1", "watch gadgeti, list gadgeti, watch gadgeti, scale gadgeti, watch pods, list pods, watch pods, scale gadgeti")
 		s.deletePod("web-1")
 		s.run(r, "web-0", steadily)
+	})
+	tell(t, "a list before a watch lasts through a silence, but not through a stop", func(s *story) {
+		s.refuse["watch pods"] = answer{http.StatusUnprocessableEntity, "Invalid"}
+		r := s.reader()
+		s.run(r, "web-0 web-1", "watch gadgeti, scale gadgeti, watch pods, list pods, watch pods, scale gadgeti")
+		time.Sleep(renewal - time.Second)
+		if asked := s.asked(); asked != "" {
+			s.Errorf("asked: %s", asked)
+		}
+		s.mu.Lock()
+		s.before = func(request string) {
+			if request == "list pods" { // stopped until long after its answer
+				r.pods.heard = r.pods.heard.Add(-time.Hour)
+			}
+		}
+		s.mu.Unlock()
+		s.end("pods", "")
+		time.Sleep(2 * time.Second)
+		s.mu.Lock()
+		s.before = nil
+		s.mu.Unlock()
+		s.run(r, "web-0 web-1", "list pods, scale gadgeti")
 	})
 	tell(t, "a watch that lags is not believed", func(s *story) {
 		r := s.reader()
