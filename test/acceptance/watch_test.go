@@ -13,10 +13,13 @@ import (
 	"strings"
 	"testing"
 
+	appsv1 "k8s.io/api/apps/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
-
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/test/cluster"
 )
@@ -201,6 +204,38 @@ func TestWatchesNeedNoMoreThanWatch(t *testing.T) {
 	p.wants(`{"targetReplicas": 3}`)
 	d.waitForReplicas(3)
 	p.makesRequests("GET /apis/apps/v1/namespaces/" + d.namespace + "/deployments/web/scale")
+}
+
+// Where a target has to be listed before it is watched, both rights may be
+// limited to its name.
+func TestATargetIsListedByItsName(t *testing.T) {
+	c := cluster.ForTest(t)
+	d := deploy(t, c, 0)
+	kubeconfig := restricted(t, c, d.namespace, `
+- {apiGroups: [apps], resources: [deployments], verbs: [list, watch], resourceNames: [web]}
+`)
+	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	deployments := client.AppsV1().Deployments(d.namespace)
+	var listed *appsv1.DeploymentList
+	eventually(t, "the right to list", func(ctx context.Context) error {
+		listed, err = deployments.List(ctx, metav1.ListOptions{FieldSelector: "metadata.name=web", Limit: 100})
+		return err
+	})
+	watch, err := deployments.Watch(t.Context(), metav1.ListOptions{FieldSelector: "metadata.name=web", ResourceVersion: listed.ResourceVersion})
+	if err != nil {
+		t.Fatal(err)
+	}
+	watch.Stop()
+	if _, err := deployments.List(t.Context(), metav1.ListOptions{}); !apierrors.IsForbidden(err) {
+		t.Errorf("listing all: %v", err)
+	}
 }
 
 // The pods of a target whose selector changes are the others, from the next run
