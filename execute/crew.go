@@ -5,6 +5,7 @@ package execute
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -72,8 +73,9 @@ type crew struct {
 
 // pending is a call on its way through a crew.
 type pending struct {
-	call  Call
-	alone bool
+	call    Call
+	alone   bool
+	timeout time.Duration
 	// patience is how long it waits to be sent, until when.
 	patience time.Duration
 	until    time.Time
@@ -140,7 +142,7 @@ func (c *crew) onTrigger(trigger func(reason string)) (takeBack func()) {
 // each of those before it may take that long, one after another in each process
 // if they are to be alone.
 func (c *crew) submit(call Call, alone bool, timeout time.Duration) *pending {
-	r := &pending{call: call, alone: alone, sent: make(chan struct{}), done: make(chan outcome, 1)}
+	r := &pending{call: call, alone: alone, timeout: timeout, sent: make(chan struct{}), done: make(chan outcome, 1)}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	r.patience = timeout * time.Duration(c.settings.MaxInFlight+len(c.waiting)/c.settings.Processes)
@@ -167,28 +169,31 @@ func (c *crew) withdraw(r *pending) bool {
 	return true
 }
 
-// giveUp ends the process of a request that has no answer yet, whose fault that
-// is.
-func (c *crew) giveUp(r *pending, fault *Error) {
+// expire ends the process of a request that has no answer yet though its time is
+// over.
+func (c *crew) expire(r *pending) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if r.inFlight() {
-		r.process.blame(r, fault)
+		r.process.blame(r, r.overdue())
 	}
 }
 
+// overdue is the fault of a request whose time is over.
+func (r *pending) overdue() *Error {
+	return r.call.fault(KindTimeout, context.DeadlineExceeded, "no answer within %s (timeout); the worker was killed with its process group", r.timeout)
+}
+
 // abandon leaves a request that has no answer yet to its process, which is
-// killed if it does not answer within the timeout. It returns false when the
-// request has an answer.
-func (c *crew) abandon(r *pending, timeout time.Duration) bool {
+// killed if it does not answer in time. It returns false when the request has an
+// answer.
+func (c *crew) abandon(r *pending) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !r.inFlight() {
 		return false
 	}
-	r.expiry = time.AfterFunc(time.Until(r.at.Add(timeout)), func() {
-		c.giveUp(r, r.call.fault(KindTimeout, nil, "no answer within %s (timeout), and nobody waits for it any more", timeout))
-	})
+	r.expiry = time.AfterFunc(time.Until(r.at.Add(r.timeout)), func() { c.expire(r) })
 	return true
 }
 
@@ -400,8 +405,11 @@ func (c *crew) lost(p *process, kind Kind, reason, stderr string) {
 	}
 	for _, r := range p.inFlight {
 		done := outcome{fault: &workerFault{Error: r.call.fault(kind, nil, "%s", reason), lost: true}}
-		if r.fault != nil {
+		switch {
+		case r.fault != nil:
 			done.fault = &workerFault{Error: r.fault}
+		case time.Since(r.at) >= r.timeout: // which it was about to say itself
+			done.fault = &workerFault{Error: r.overdue()}
 		}
 		done.fault.Stderr = cmp.Or(done.fault.Stderr, stderr)
 		r.finish(done)

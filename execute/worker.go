@@ -76,12 +76,11 @@ func (w *worker) await(ctx context.Context, call Call, r *pending) ([]byte, *wor
 	case done := <-r.done:
 		return done.output, done.fault
 	case <-deadline.C:
-		fault := call.fault(KindTimeout, context.DeadlineExceeded, "no answer within %s (timeout); the worker was killed with its process group", w.timeout)
-		w.crew.giveUp(r, fault)
+		w.crew.expire(r)
 	case <-ctx.Done():
 		// The process may still be of use: it is only killed if it has not
 		// answered by the deadline that the request has anyhow.
-		if w.crew.abandon(r, w.timeout) {
+		if w.crew.abandon(r) {
 			return nil, &workerFault{Error: call.interrupted(ctx, w.timeout, "no answer")}
 		}
 	}

@@ -89,7 +89,7 @@ func TestWorkerTimeoutsAreNotAskedAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// One whose time was over a moment later may have been asked again.
+	// One that was sent a moment later may have been asked again.
 	if n := strings.Count(string(content), "\n"); n > 5 {
 		t.Errorf("4 questions were put %d times", n)
 	}
@@ -204,7 +204,7 @@ func TestWorkerStagesWithEffectsAreAlone(t *testing.T) {
 // However many wait, each has the time that those before it may take.
 func TestWorkerQueuesAreServed(t *testing.T) {
 	t.Parallel()
-	slow := shWorker(t, time.Second, answering("sleep 0.5"), config.Worker{}, newPool(t, PoolOptions{}))
+	slow := shWorker(t, 3*time.Second, answering("sleep 1"), config.Worker{}, newPool(t, PoolOptions{}))
 	var calls sync.WaitGroup
 	for range 6 {
 		calls.Go(func() {
