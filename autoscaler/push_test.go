@@ -6,6 +6,7 @@ package autoscaler
 import (
 	"context"
 	"fmt"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,6 +16,13 @@ import (
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/config"
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/execute"
 )
+
+// written are the writes so far.
+func (w *world) written() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.writes)
+}
 
 // timeline is what ran when, after the moment.
 func (w *world) timeline(began time.Time) []string {
@@ -92,11 +100,11 @@ func TestPushedRunsDoNotHastenTheFallback(t *testing.T) {
 			wait(time.Second)
 			a.push("the queue grew")
 		}
-		if runs := len(w.seen()); len(w.writes) > 0 || runs < 30 {
-			t.Errorf("wrote %v after %d runs, want nothing yet", w.writes, runs)
+		if runs := len(w.seen()); len(w.written()) > 0 || runs < 30 {
+			t.Errorf("wrote %v after %d runs, want nothing yet", w.written(), runs)
 		}
 		wait(2 * time.Second)
-		if diff := cmp.Diff([]string{"2->7"}, w.writes); diff != "" {
+		if diff := cmp.Diff([]string{"2->7"}, w.written()); diff != "" {
 			t.Errorf("writes (-want +got):\n%s", diff)
 		}
 	})
