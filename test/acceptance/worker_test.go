@@ -135,7 +135,7 @@ func TestWorkersStay(t *testing.T) {
 	for _, pid := range before {
 		_ = syscall.Kill(pid, syscall.SIGKILL)
 	}
-	p.waitForLine(0, `msg="A worker is replaced" .*reason="the worker ended before it answered: killed by SIGKILL`)
+	p.waitForLine(0, `msg="A worker is replaced" .*reason="the worker ended (before it answered|while it was idle): killed by SIGKILL`)
 	for range 3 {
 		p.waitForLine(p.mark(), `msg="Nothing to scale" .*reason="evaluated 20"`)
 	}
