@@ -49,9 +49,9 @@ func (a answers) Submit(ctx context.Context, trigger autoscaler.Trigger) (autosc
 	return record, err
 }
 
-func (answers) Pause(context.Context, scale.Pause) error { return errUnasked }
+func (answers) Pause(context.Context, autoscaler.Caller, scale.Pause) error { return errUnasked }
 
-func (answers) Resume(context.Context) error { return errUnasked }
+func (answers) Resume(context.Context, autoscaler.Caller) error { return errUnasked }
 
 // errUnasked is for what a test's autoscaler must not be asked.
 var errUnasked = errors.New("this was not to be asked")

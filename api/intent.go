@@ -31,6 +31,9 @@ type paused struct {
 	Pause *scale.Pause `json:"pause"`
 }
 
+// local is who uses the control socket.
+var local = autoscaler.Caller{Name: "local"}
+
 // onlyHere refuses on the port what the control socket takes.
 func (h *handler) onlyHere(command string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
@@ -55,13 +58,13 @@ func (h *handler) pause(w http.ResponseWriter, r *http.Request) {
 		h.fail(w, http.StatusBadRequest, fmt.Sprintf("reason: must be at most %d characters, got %d", maxReason, length))
 		return
 	}
-	h.intend(w, h.autoscaler.Pause(context.WithoutCancel(r.Context()), pause), paused{Pause: &pause})
+	h.intend(w, h.autoscaler.Pause(context.WithoutCancel(r.Context()), local, pause), paused{Pause: &pause})
 }
 
 // resume ends a pause, in the same way. It has no use for a body, and reads
 // none.
 func (h *handler) resume(w http.ResponseWriter, r *http.Request) {
-	h.intend(w, h.autoscaler.Resume(context.WithoutCancel(r.Context())), paused{})
+	h.intend(w, h.autoscaler.Resume(context.WithoutCancel(r.Context()), local), paused{})
 }
 
 // intend answers what became of an intent.

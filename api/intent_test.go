@@ -32,14 +32,14 @@ type operated struct {
 	resumes int
 }
 
-func (o *operated) Pause(ctx context.Context, pause scale.Pause) error {
+func (o *operated) Pause(ctx context.Context, _ autoscaler.Caller, pause scale.Pause) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.pauses = append(o.pauses, pause)
 	return errors.Join(ctx.Err(), o.err)
 }
 
-func (o *operated) Resume(ctx context.Context) error {
+func (o *operated) Resume(ctx context.Context, _ autoscaler.Caller) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.resumes++

@@ -44,8 +44,8 @@ const drainTimeout = autoscaler.HookGrace + 300*time.Millisecond
 // Autoscaler is what the API asks, and what it tells the operator's intents.
 type Autoscaler interface {
 	Submit(ctx context.Context, trigger autoscaler.Trigger) (autoscaler.Record, error)
-	Pause(ctx context.Context, pause scale.Pause) error
-	Resume(ctx context.Context) error
+	Pause(ctx context.Context, by autoscaler.Caller, pause scale.Pause) error
+	Resume(ctx context.Context, by autoscaler.Caller) error
 }
 
 // Server serves the API, on its port or on the control socket.

@@ -13,11 +13,11 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
-	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/bounds"
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/config"
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/evaluate"
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/execute"
@@ -64,18 +64,23 @@ type Deps struct {
 }
 
 // Autoscaler scales one target. Run owns it and its history: everything else
-// reaches it through Submit, and through the intents of an operator (Pause,
-// Resume, Hold, Override).
+// reaches it through Submit, through the intents of an operator (Pause,
+// Resume, Hold, Override), and through Configure; who only looks reads Status.
 type Autoscaler struct {
 	id         string
-	config     config.Autoscaler
 	deps       Deps
 	leadership Leadership
 	log        *slog.Logger
-	rules      scale.Rules
-	limits     *bounds.Limits
-	queue      *queue
-	memory     *memory
+	settings   atomic.Pointer[settings]
+	published  atomic.Pointer[published]
+	// progress is when the owner last got on.
+	progress atomic.Pointer[time.Time]
+	queue    *queue
+	memory   *memory
+	// changes brings the owner another configuration; stopped is closed when it
+	// takes no more.
+	changes chan change
+	stopped chan struct{}
 	// intended holds a token when an operator has stepped in.
 	intended chan struct{}
 	// pushes holds the reason of a worker that asks for a run.
@@ -86,6 +91,8 @@ type Autoscaler struct {
 	// term is the one that history and memory belong to.
 	term    uint64
 	history *scale.History
+	// runs counts the runs.
+	runs uint64
 	// failures counts the runs in a row that gathered or evaluated nothing.
 	failures int32
 	// lastEnd is when the last run ended.
@@ -97,24 +104,27 @@ type Autoscaler struct {
 
 // New makes an Autoscaler of a validated configuration; Run starts it.
 func New(spec Spec, deps Deps) (*Autoscaler, error) {
-	limits, err := bounds.New(spec.Config)
+	settings, err := newSettings(spec.Config)
 	if err != nil {
 		return nil, err
 	}
 	log := deps.Log.With("autoscaler", spec.ID)
-	return &Autoscaler{
+	a := &Autoscaler{
 		id:         spec.ID,
-		config:     spec.Config,
 		deps:       deps,
 		leadership: cmp.Or[Leadership](deps.Leadership, alone{}),
 		log:        log,
-		rules:      scale.NewRules(spec.Config),
-		limits:     limits,
 		queue:      newQueue(),
 		memory:     newMemory(deps.Store, log),
+		changes:    make(chan change),
+		stopped:    make(chan struct{}),
 		intended:   make(chan struct{}, 1),
 		pushes:     make(chan string, 1),
-	}, nil
+	}
+	a.settings.Store(settings)
+	a.published.Store(&published{})
+	a.advance()
+	return a, nil
 }
 
 // Tick takes the target through the journey once, up to the step the trigger
@@ -133,9 +143,10 @@ func New(spec Spec, deps Deps) (*Autoscaler, error) {
 // unless a bound, an operator or the fallback says otherwise. Tick is for the
 // goroutine that owns the Autoscaler; others use Submit.
 func (a *Autoscaler) Tick(ctx context.Context, now time.Time, trigger Trigger) Record {
+	a.runs++
 	j := &journey{
-		now: now, began: time.Now(), run: execute.NewRun(trigger.RunType, a.deps.Hooks),
-		record: Record{ID: a.id, Time: now, Trigger: trigger, DryRun: trigger.DryRun || a.config.DryRun},
+		now: now, began: time.Now(), run: execute.NewRun(trigger.RunType, a.deps.Hooks, a.advance),
+		record: Record{Sequence: a.runs, ID: a.id, Time: now, Trigger: trigger, DryRun: trigger.DryRun || a.config().DryRun},
 	}
 	j.record.Failure = a.travel(ctx, j)
 	if j.record.Failure != nil && stopping(ctx) {
@@ -143,6 +154,7 @@ func (a *Autoscaler) Tick(ctx context.Context, now time.Time, trigger Trigger) R
 	}
 	j.record.Durations, j.record.Duration = j.run.Durations(), time.Since(j.began)
 	a.lastEnd = j.time()
+	a.publish(j.record)
 	a.deps.Observer.Observe(j.record)
 	return j.record
 }
@@ -206,7 +218,7 @@ func (a *Autoscaler) consult(ctx context.Context, j *journey) *Failure {
 	if err != nil {
 		return failure(execute.StageKubernetesMetrics, err)
 	}
-	gathered, err := metric.Gather(ctx, j.run, &a.config, j.snapshot, kubernetes)
+	gathered, err := metric.Gather(ctx, j.run, a.config(), j.snapshot, kubernetes)
 	if err != nil {
 		return failure(execute.StageMetric, err)
 	}
@@ -224,8 +236,9 @@ func (a *Autoscaler) consult(ctx context.Context, j *journey) *Failure {
 
 // reference names the target.
 func (a *Autoscaler) reference() corev1.ObjectReference {
-	ref := a.config.ScaleTargetRef
-	return corev1.ObjectReference{APIVersion: ref.APIVersion, Kind: ref.Kind, Namespace: a.config.Namespace, Name: ref.Name}
+	c := a.config()
+	ref := c.ScaleTargetRef
+	return corev1.ObjectReference{APIVersion: ref.APIVersion, Kind: ref.Kind, Namespace: c.Namespace, Name: ref.Name}
 }
 
 func stopping(ctx context.Context) bool { return errors.Is(context.Cause(ctx), ErrStopping) }
@@ -233,12 +246,12 @@ func stopping(ctx context.Context) bool { return errors.Is(context.Cause(ctx), E
 // kubernetesMetrics gathers them if any are configured. Those that cannot be
 // had are missed in the log only, unless they are required.
 func (a *Autoscaler) kubernetesMetrics(ctx context.Context, j *journey) ([]metric.KubernetesMetric, error) {
-	if len(a.config.KubernetesMetricSpecs) == 0 {
+	if len(a.config().KubernetesMetricSpecs) == 0 {
 		return nil, nil
 	}
 	defer j.run.Time(execute.StageKubernetesMetrics)()
 	metrics, err := a.deps.KubernetesMetrics.Gather(ctx, j.now, j.snapshot)
-	if err != nil && !a.config.RequireKubernetesMetrics {
+	if err != nil && !a.config().RequireKubernetesMetrics {
 		a.missing(ctx, err)
 		return metrics, nil
 	}

@@ -225,11 +225,11 @@ func TestPause(t *testing.T) {
 		}
 	}
 	got := ticks(t, w, a, &m, "3")
-	ask(a.Pause(t.Context(), scale.Pause{Reason: "an incident"}))
+	ask(a.Pause(t.Context(), operator, scale.Pause{Reason: "an incident"}))
 	got = append(got, ticks(t, w, a, &m, "5", "")...)
-	ask(a.Pause(t.Context(), scale.Pause{Replicas: new(int32(40))}))
+	ask(a.Pause(t.Context(), operator, scale.Pause{Replicas: new(int32(40))}))
 	got = append(got, ticks(t, w, a, &m, "5", "")...)
-	ask(a.Resume(t.Context()))
+	ask(a.Resume(t.Context(), operator))
 	got = append(got, ticks(t, w, a, &m, "5")...)
 	if diff := cmp.Diff([]int32{3, 3, 3, 40, 40, 5}, got); diff != "" {
 		t.Error("replicas (-want +got):\n" + diff)
@@ -237,7 +237,7 @@ func TestPause(t *testing.T) {
 	if words := w.seen()[1].Decision.Explain(); !strings.Contains(words, "an incident") {
 		t.Errorf("the pause is told as %q", words)
 	}
-	if err := a.Pause(t.Context(), scale.Pause{Replicas: new(int32(-1))}); !errors.Is(err, ErrIntent) {
+	if err := a.Pause(t.Context(), operator, scale.Pause{Replicas: new(int32(-1))}); !errors.Is(err, ErrIntent) {
 		t.Errorf("a pause at -1: %v", err)
 	}
 }
@@ -248,7 +248,7 @@ func TestAnOperatorIsHeededBeforeTheWrite(t *testing.T) {
 	hooks := wants(`{"targetReplicas": 9}`)
 	var a *Autoscaler
 	hooks[execute.StagePreScale] = hook(func(ctx context.Context, _ execute.Call) (string, error) {
-		return "", a.Pause(ctx, scale.Pause{})
+		return "", a.Pause(ctx, operator, scale.Pause{})
 	})
 	a = w.start(c, hooks)
 	record := a.Tick(t.Context(), now, scheduled)
@@ -263,10 +263,10 @@ func TestAHoldAndAnOverrideEndAtTheirSecond(t *testing.T) {
 		c.Interval = 3_600_000
 		a := w.start(c, m.hooks())
 		began := time.Now()
-		if err := a.Hold(t.Context(), &scale.Hold{Replicas: 30, Until: began.Add(90 * time.Second)}); err != nil {
+		if err := a.Hold(t.Context(), operator, &scale.Hold{Replicas: 30, Until: began.Add(90 * time.Second)}); err != nil {
 			t.Fatal(err)
 		}
-		if err := a.Override(t.Context(), &bounds.Override{MaxReplicas: new(int32(20)), ExpiresAt: began.Add(30 * time.Second)}); err != nil {
+		if err := a.Override(t.Context(), operator, &bounds.Override{MaxReplicas: new(int32(20)), ExpiresAt: began.Add(30 * time.Second)}); err != nil {
 			t.Fatal(err)
 		}
 		loop(t, a) // not before: a run between the two would write as well
@@ -497,7 +497,7 @@ func TestAStoreThatFails(t *testing.T) {
 	if got := ticks(t, w, a, &m, "5"); got[0] != 5 {
 		t.Errorf("%d replicas: a full disk is no reason not to scale", got[0])
 	}
-	if err := a.Pause(t.Context(), scale.Pause{}); err == nil {
+	if err := a.Pause(t.Context(), operator, scale.Pause{}); err == nil {
 		t.Error("a pause that was not kept is no pause")
 	}
 	if got := ticks(t, w, a, &m, "6"); got[0] != 6 {
@@ -588,7 +588,7 @@ func TestStandingBy(t *testing.T) {
 		}
 		_, err := a.Submit(t.Context(), scheduled)
 		standby(err)
-		standby(a.Pause(t.Context(), scale.Pause{}))
+		standby(a.Pause(t.Context(), operator, scale.Pause{}))
 
 		l.set(leader.Term{ID: 1, Leader: "web-1"})
 		wait(15 * time.Second)

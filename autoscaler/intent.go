@@ -28,42 +28,66 @@ var ErrIntent = errors.New("this cannot be asked for")
 // after brings the count. The error is one of
 // ErrIntent, a *StandbyError, or of the store: then nothing is changed. The
 // same holds for the other intents; all are safe for concurrent use.
-func (a *Autoscaler) Pause(ctx context.Context, pause scale.Pause) error {
+func (a *Autoscaler) Pause(ctx context.Context, by Caller, pause scale.Pause) error {
 	if pause.Replicas != nil && *pause.Replicas < 0 {
 		return fmt.Errorf("%w: replicas must be at least 0, got %d", ErrIntent, *pause.Replicas)
 	}
-	what := "paused"
-	if pause.Replicas != nil {
-		what = fmt.Sprintf("paused at %d replicas", *pause.Replicas)
-	}
-	return a.intend(ctx, what, pause.Reason, func(i *scale.Intents) { i.Pause = &pause })
+	return a.intend(ctx, by, "pause", func(i *scale.Intents) { i.Pause = &pause })
 }
 
 // Resume ends a pause, if there is one.
-func (a *Autoscaler) Resume(ctx context.Context) error {
-	return a.intend(ctx, "resumed", "", func(i *scale.Intents) { i.Pause = nil })
+func (a *Autoscaler) Resume(ctx context.Context, by Caller) error {
+	return a.intend(ctx, by, "resume", func(i *scale.Intents) { i.Pause = nil })
 }
 
 // Hold keeps a count, within the bounds in force, until its time is over; nil
 // ends a hold.
-func (a *Autoscaler) Hold(ctx context.Context, hold *scale.Hold) error {
-	if hold == nil {
-		return a.intend(ctx, "ended the manual hold", "", func(i *scale.Intents) { i.Hold = nil })
+func (a *Autoscaler) Hold(ctx context.Context, by Caller, hold *scale.Hold) error {
+	if hold != nil {
+		if err := validate(*hold); err != nil {
+			return err
+		}
 	}
+	return a.intend(ctx, by, "hold", func(i *scale.Intents) { i.Hold = hold })
+}
+
+func validate(hold scale.Hold) error {
 	switch {
 	case hold.Replicas < 0:
 		return fmt.Errorf("%w: replicas must be at least 0, got %d", ErrIntent, hold.Replicas)
 	case !hold.Until.After(time.Now()):
 		return fmt.Errorf("%w: until must be in the future, got %s", ErrIntent, hold.Until.Format(time.RFC3339))
 	}
-	what := fmt.Sprintf("holds %d replicas until %s", hold.Replicas, hold.Until.Format(time.RFC3339))
-	return a.intend(ctx, what, hold.Reason, func(i *scale.Intents) { i.Hold = hold })
+	return nil
+}
+
+// Preview says what a hold would come to by now, from the count as it is: the
+// bounds limit it, and a pause or a disabled target counts for more. It changes
+// nothing. The error is one of ErrIntent, a *StandbyError, or of reading the
+// count.
+func (a *Autoscaler) Preview(ctx context.Context, hold scale.Hold) (scale.Decision, error) {
+	if err := validate(hold); err != nil {
+		return scale.Decision{}, err
+	}
+	if term := a.leadership.Term(); !term.Leading() {
+		return scale.Decision{}, &StandbyError{Leader: term.Leader}
+	}
+	live, err := a.deps.Reader.Scale(ctx)
+	if err != nil {
+		return scale.Decision{}, err
+	}
+	now := time.Now()
+	kept, _ := a.memory.read()
+	kept.Hold = &hold
+	return a.rules().Decide(scale.Situation{
+		Now: now, Current: live.Replicas, Bounds: a.limits().InForce(now, kept.Override), Kept: kept,
+	}), nil
 }
 
 // Override replaces the bounds, until it expires if it does; nil ends it.
-func (a *Autoscaler) Override(ctx context.Context, override *bounds.Override) error {
+func (a *Autoscaler) Override(ctx context.Context, by Caller, override *bounds.Override) error {
 	if override == nil {
-		return a.intend(ctx, "ended the override of the bounds", "", func(i *scale.Intents) { i.Override = nil })
+		return a.intend(ctx, by, "override", func(i *scale.Intents) { i.Override = nil })
 	}
 	least, most := override.MinReplicas, override.MaxReplicas
 	switch {
@@ -78,11 +102,11 @@ func (a *Autoscaler) Override(ctx context.Context, override *bounds.Override) er
 	case !override.ExpiresAt.IsZero() && !override.ExpiresAt.After(time.Now()):
 		return fmt.Errorf("%w: expiresAt must be in the future, got %s", ErrIntent, override.ExpiresAt.Format(time.RFC3339))
 	}
-	return a.intend(ctx, "overrides the bounds", override.Reason, func(i *scale.Intents) { i.Override = override })
+	return a.intend(ctx, by, "override", func(i *scale.Intents) { i.Override = override })
 }
 
 // intend changes the intents and has the loop heed them.
-func (a *Autoscaler) intend(ctx context.Context, what, reason string, change func(*scale.Intents)) error {
+func (a *Autoscaler) intend(ctx context.Context, by Caller, what string, change func(*scale.Intents)) error {
 	term := a.leadership.Term()
 	if !term.Leading() {
 		return &StandbyError{Leader: term.Leader}
@@ -91,18 +115,14 @@ func (a *Autoscaler) intend(ctx context.Context, what, reason string, change fun
 	defer cancel()
 	ctx, cancel = within(ctx, term)
 	defer cancel()
-	err := a.memory.intend(ctx, time.Now(), term.ID, change)
+	before, after, err := a.memory.intend(ctx, time.Now(), term.ID, change)
 	if now := a.leadership.Term(); now.ID != term.ID {
 		return &StandbyError{Leader: now.Leader}
 	}
 	if err != nil {
 		return err
 	}
-	attributes := []any{"change", what}
-	if reason != "" {
-		attributes = append(attributes, "reason", reason)
-	}
-	a.log.Info("An operator stepped in", attributes...)
+	by.Audit(a.log, what, before, after)
 	select {
 	case a.intended <- struct{}{}:
 	default:

@@ -149,27 +149,30 @@ func (m *memory) begin(ctx context.Context, intended int, write scale.Write) err
 	return nil
 }
 
-// intend changes the intents and saves them. If they cannot be saved they are
-// not changed; what the store holds then is put right with the next run.
-func (m *memory) intend(ctx context.Context, now time.Time, term uint64, change func(*scale.Intents)) error {
+// intend changes the intents and saves them; it returns them as they were and
+// as they are. If they cannot be saved they are not changed; what the store
+// holds then is put right with the next run.
+func (m *memory) intend(ctx context.Context, now time.Time, term uint64, change func(*scale.Intents)) (before, after scale.Intents, err error) {
 	if err := m.take(ctx); err != nil {
-		return fmt.Errorf("nothing was changed: %w", err)
+		return before, after, fmt.Errorf("nothing was changed: %w", err)
 	}
 	defer m.give()
 	if err := m.load(ctx, now, term); err != nil {
-		return fmt.Errorf("nothing was changed: %w", err)
+		return before, after, fmt.Errorf("nothing was changed: %w", err)
 	}
 	kept, _ := m.read()
+	kept.Expire(now)
+	before = kept.Intents
 	change(&kept.Intents)
-	err := m.put(ctx, state.Record{Kept: kept})
+	err = m.put(ctx, state.Record{Kept: kept})
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err != nil {
-		return fmt.Errorf("nothing was changed, because it could not be kept: %w", err)
+		return before, after, fmt.Errorf("nothing was changed, because it could not be kept: %w", err)
 	}
 	m.kept.Intents = kept.Intents
 	m.intended++
-	return nil
+	return before, kept.Intents, nil
 }
 
 // flush saves what is not saved yet, unless somebody uses the store: then it is

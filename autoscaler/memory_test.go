@@ -43,7 +43,7 @@ func TestARefusedPauseIsTakenBack(t *testing.T) {
 	a.memory.store = store
 	ticks(t, w, a, &m, "3")
 	store.lose = true
-	if err := a.Pause(t.Context(), scale.Pause{}); err == nil {
+	if err := a.Pause(t.Context(), operator, scale.Pause{}); err == nil {
 		t.Fatal("the pause was kept, though the store says it was not")
 	}
 	if got := ticks(t, w, a, &m, "3"); got[0] != 3 || store.record(t).Pause != nil {
@@ -78,7 +78,7 @@ func TestAStoreThatHangs(t *testing.T) {
 		store.delay = time.Hour
 		refused := make(chan error, 3)
 		for range cap(refused) {
-			go func() { refused <- a.Pause(context.WithoutCancel(t.Context()), scale.Pause{}) }()
+			go func() { refused <- a.Pause(context.WithoutCancel(t.Context()), operator, scale.Pause{}) }()
 		}
 		before := len(w.seen())
 		wait(10 * time.Second)
@@ -119,7 +119,7 @@ func TestAnIntentEndsWithTheTerm(t *testing.T) {
 		a.Tick(t.Context(), time.Now(), scheduled)
 		store.delay = 8 * time.Second
 		told := make(chan error)
-		go func() { told <- a.Pause(t.Context(), scale.Pause{}) }()
+		go func() { told <- a.Pause(t.Context(), operator, scale.Pause{}) }()
 		wait(time.Second)
 		l.set(leader.Term{Leader: "other"})
 		began := time.Now()
@@ -158,7 +158,7 @@ func TestBoundsThatEndDuringARun(t *testing.T) {
 		})
 		a := w.start(testConfig(), hooks)
 		override := bounds.Override{MaxReplicas: new(int32(40)), ExpiresAt: time.Now().Add(time.Minute)}
-		if err := a.Override(t.Context(), &override); err != nil {
+		if err := a.Override(t.Context(), operator, &override); err != nil {
 			t.Fatal(err)
 		}
 		a.Tick(t.Context(), time.Now(), scheduled)
@@ -176,7 +176,7 @@ func TestAPauseWaitsForTheWrite(t *testing.T) {
 		paused := make(chan int32)
 		w.before = func(*world) {
 			go func() {
-				if err := a.Pause(t.Context(), scale.Pause{}); err != nil {
+				if err := a.Pause(t.Context(), operator, scale.Pause{}); err != nil {
 					t.Error(err)
 				}
 				paused <- w.count()
@@ -201,7 +201,7 @@ func TestANewLeaderRunsAtOnce(t *testing.T) {
 		loop(t, a)
 		l.set(leader.Term{ID: 1, Leader: "one"})
 		wait(2 * time.Hour)
-		if err := a.Hold(t.Context(), &scale.Hold{Replicas: 7, Until: time.Now().Add(10 * time.Minute)}); err != nil {
+		if err := a.Hold(t.Context(), operator, &scale.Hold{Replicas: 7, Until: time.Now().Add(10 * time.Minute)}); err != nil {
 			t.Fatal(err)
 		}
 		wait(9 * time.Minute)
@@ -270,7 +270,7 @@ func TestAConflictIsFollowedByALoad(t *testing.T) {
 		t.Fatal(err)
 	}
 	store.fail(state.ErrConflict)
-	if err := a.Pause(t.Context(), scale.Pause{}); !errors.Is(err, state.ErrConflict) {
+	if err := a.Pause(t.Context(), operator, scale.Pause{}); !errors.Is(err, state.ErrConflict) {
 		t.Errorf("a pause answered %v", err)
 	}
 	store.fail(nil)

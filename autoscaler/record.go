@@ -43,6 +43,8 @@ const (
 	KindBounds Kind = "bounds"
 	// KindIntent: an operator stepped in.
 	KindIntent Kind = "intent"
+	// KindConfig: the configuration changed.
+	KindConfig Kind = "config"
 	// KindTerm: this process became the leader.
 	KindTerm Kind = "term"
 	// KindPush: a worker learned something.
@@ -64,6 +66,8 @@ const (
 
 // Record is the account of one run, the one value that every face shows.
 type Record struct {
+	// Sequence counts the runs of an autoscaler in this process, from 1.
+	Sequence uint64 `json:"sequence"`
 	// ID names the autoscaler.
 	ID string `json:"id"`
 	// Time is when the run began.
@@ -84,6 +88,9 @@ type Record struct {
 	Current int32 `json:"current"`
 	// Metrics are those gathered; nil when the target has no pods.
 	Metrics []metric.ResourceMetric `json:"metrics,omitempty"`
+	// MetricsTotal is how many there were, of which Metrics may be the first
+	// few (Compact).
+	MetricsTotal int `json:"metricsTotal,omitempty"`
 	// SkippedPods are those whose metric hook failed, which were left out.
 	SkippedPods []SkippedPod `json:"skippedPods,omitempty"`
 	// Evaluation is what the user's logic wants, if the run got that far.
@@ -116,7 +123,7 @@ const maxSkippedStderr = 256
 
 // gathered takes in what the metric hook said.
 func (r *Record) gathered(g metric.Gathered) {
-	r.Metrics = g.Metrics
+	r.Metrics, r.MetricsTotal = g.Metrics, len(g.Metrics)
 	for _, fault := range g.Skipped {
 		stderr := strings.ToValidUTF8(fault.Stderr[:min(len(fault.Stderr), maxSkippedStderr)], "")
 		r.SkippedPods = append(r.SkippedPods, SkippedPod{Name: fault.Subject, Error: fault.Message, Stderr: stderr})

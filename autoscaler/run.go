@@ -34,6 +34,7 @@ const handOverTimeout = 500 * time.Millisecond
 // handOverTimeout.
 func (a *Autoscaler) Run(ctx context.Context) error {
 	defer a.queue.close()
+	defer close(a.stopped)
 	defer a.deps.Hooks.OnTrigger(a.push)()
 	work, cancel := withGrace(ctx, HookGrace)
 	defer cancel()
@@ -43,14 +44,17 @@ func (a *Autoscaler) Run(ctx context.Context) error {
 }
 
 func (a *Autoscaler) loop(ctx, work context.Context) {
-	start := time.NewTimer(untilMultiple(time.Now(), a.config.StartTime.Duration()))
+	wait := untilMultiple(time.Now(), a.config().StartTime.Duration())
+	start := time.NewTimer(wait)
 	defer start.Stop()
+	a.begin(time.Now().Add(wait))
 	wake := time.NewTimer(0)
 	defer wake.Stop()
 	// Workers are heard from the first interval on, but for a pause after each
 	// run of theirs.
 	pause := time.NewTimer(0)
 	defer pause.Stop()
+	var ticker *time.Ticker
 	var interval <-chan time.Time
 	var pushes <-chan string
 	// change is when the bounds or a hold next change after what the last run
@@ -60,10 +64,11 @@ func (a *Autoscaler) loop(ctx, work context.Context) {
 		select {
 		case <-ctx.Done():
 		case <-start.C:
-			ticker := time.NewTicker(a.config.Interval.Duration())
+			ticker = time.NewTicker(a.config().Interval.Duration())
 			defer ticker.Stop()
+			a.begin(time.Now())
 			interval, pushes = ticker.C, a.pushes
-			a.log.Debug("The first interval begins", "interval", a.config.Interval.Duration())
+			a.log.Debug("The first interval begins", "interval", a.config().Interval.Duration())
 		case <-interval:
 			seen = a.scheduled(work, KindInterval, "")
 		case <-wake.C:
@@ -73,6 +78,16 @@ func (a *Autoscaler) loop(ctx, work context.Context) {
 			}
 		case <-a.intended:
 			seen = a.scheduled(work, KindIntent, "")
+		case change := <-a.changes:
+			before := a.config().Interval
+			a.reconfigure(change, time.Now())
+			if after := a.config().Interval; ticker != nil && after != before {
+				ticker.Reset(after.Duration())
+				a.begin(time.Now())
+			}
+			if interval != nil {
+				seen = a.scheduled(work, KindConfig, "")
+			}
 		case reason := <-pushes:
 			seen = a.scheduled(work, KindPush, reason)
 			drop(interval)
@@ -89,6 +104,7 @@ func (a *Autoscaler) loop(ctx, work context.Context) {
 				seen = a.scheduled(work, KindTerm, "")
 			}
 		}
+		a.advance()
 		change = a.nextChange(seen)
 		wake.Reset(untilChange(change))
 	}
@@ -110,7 +126,7 @@ func (a *Autoscaler) scheduled(ctx context.Context, kind Kind, reason string) ti
 		return now
 	}
 	record := a.Tick(ctx, now, Trigger{Kind: kind, RunType: execute.RunScaler, Through: ThroughScale, Reason: reason})
-	if interval := a.config.Interval.Duration(); record.Duration > interval && ctx.Err() == nil {
+	if interval := a.config().Interval.Duration(); record.Duration > interval && ctx.Err() == nil {
 		a.log.Warn("The run took longer than the interval: the next one is late",
 			"took", record.Duration.Round(time.Millisecond), "interval", interval)
 	}
@@ -145,7 +161,7 @@ func (a *Autoscaler) push(reason string) {
 // zero when they do not.
 func (a *Autoscaler) nextChange(after time.Time) time.Time {
 	kept, _ := a.memory.read()
-	change := a.limits.InForce(after, kept.Override).NextChange
+	change := a.limits().InForce(after, kept.Override).NextChange
 	if h := kept.Hold; h != nil && h.Until.After(after) && (change.IsZero() || h.Until.Before(change)) {
 		change = h.Until
 	}

@@ -33,11 +33,11 @@ func (a *Autoscaler) remember(ctx context.Context, j *journey) error {
 		return err
 	}
 	if a.history == nil {
-		a.history = scale.NewHistory(a.config)
+		a.history = scale.NewHistory(*a.config())
 		a.history.Restore(j.now, window)
 	}
 	// A process that was stopped for a while has missed runs.
-	if !a.lastEnd.IsZero() && j.now.Sub(a.lastEnd) > 2*a.config.Interval.Duration() {
+	if !a.lastEnd.IsZero() && j.now.Sub(a.lastEnd) > 2*a.config().Interval.Duration() {
 		a.history.Miss()
 	}
 	return nil
@@ -46,7 +46,7 @@ func (a *Autoscaler) remember(ctx context.Context, j *journey) error {
 // inForce are the bounds by now. It warns once when they contradict each other.
 func (a *Autoscaler) inForce(now time.Time) bounds.Bounds {
 	kept, _ := a.memory.read()
-	b := a.limits.InForce(now, kept.Override)
+	b := a.limits().InForce(now, kept.Override)
 	if b.Conflict != "" && b.Conflict != a.lastConflict {
 		a.log.Warn("The bounds in force contradict each other", "conflict", b.Conflict)
 	}
@@ -67,9 +67,9 @@ func (a *Autoscaler) count(kind Kind, failed *Failure) {
 	a.memory.note(func(k *scale.Kept) bool {
 		before := k.Fallback
 		switch {
-		case failed == nil, a.config.Fallback == nil:
+		case failed == nil, a.config().Fallback == nil:
 			k.Fallback = false
-		case a.failures >= a.config.Fallback.FailureThreshold:
+		case a.failures >= a.config().Fallback.FailureThreshold:
 			k.Fallback = true
 		}
 		return k.Fallback != before
@@ -103,8 +103,8 @@ func (a *Autoscaler) scale(ctx context.Context, j *journey) *Failure {
 	}
 
 	info := scale.Info{
-		ScaleTargetRef: a.config.ScaleTargetRef,
-		Namespace:      a.config.Namespace,
+		ScaleTargetRef: a.config().ScaleTargetRef,
+		Namespace:      a.config().Namespace,
 		MinReplicas:    j.record.Bounds.Min.Replicas,
 		MaxReplicas:    j.record.Bounds.Max.Replicas,
 	}
@@ -128,12 +128,12 @@ func (a *Autoscaler) scale(ctx context.Context, j *journey) *Failure {
 func (a *Autoscaler) decide(j *journey, current int32, history *scale.History) (decision scale.Decision, intended int) {
 	kept, intended := a.memory.read()
 	// The hooks may have taken so long that a schedule has begun or ended.
-	j.record.Bounds = a.limits.InForce(j.time(), kept.Override)
+	j.record.Bounds = a.limits().InForce(j.time(), kept.Override)
 	situation := scale.Situation{
 		Now: j.now, Current: current, Evaluation: j.record.Evaluation, Bounds: j.record.Bounds, Kept: kept, History: history,
 	}
 	history.Prepare(situation)
-	return a.rules.Decide(situation), intended
+	return a.rules().Decide(situation), intended
 }
 
 // write changes the count to what the record's decision desires, if that is a
@@ -194,7 +194,7 @@ func (a *Autoscaler) attempt(ctx context.Context, j *journey, intended int) erro
 	a.memory.note(func(k *scale.Kept) bool {
 		switch {
 		case err == nil:
-			a.rules.Acknowledge(k, j.time())
+			a.rules().Acknowledge(k, j.time())
 		case errors.Is(err, scale.ErrRefused):
 			k.Pending = nil
 		default:
@@ -214,7 +214,7 @@ func (a *Autoscaler) live(ctx context.Context, j *journey) (int32, error) {
 		return 0, err
 	}
 	a.memory.note(func(k *scale.Kept) bool {
-		settled, expired := a.rules.Settle(k, live.Replicas), k.Expire(j.time())
+		settled, expired := a.rules().Settle(k, live.Replicas), k.Expire(j.time())
 		return settled || expired
 	})
 	return live.Replicas, nil

@@ -155,6 +155,7 @@ func TestTick(t *testing.T) {
 				test.config(&c)
 			}
 			got := test.world.start(c, test.hooks).Tick(t.Context(), now, test.trigger)
+			test.want.Sequence, test.want.MetricsTotal = 1, len(test.want.Metrics)
 			test.want.ID, test.want.Time, test.want.Trigger, test.want.DryRun = "shop/deployment/web", now, test.trigger, test.trigger.DryRun
 			test.want.Target = corev1.ObjectReference{APIVersion: "apps/v1", Kind: "Deployment", Namespace: "shop", Name: "web"}
 			test.want.Bounds = bounds.Bounds{

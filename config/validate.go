@@ -283,6 +283,17 @@ func (a *Autoscaler) hooks() []hook {
 	}
 }
 
+// LongestTimeout is the longest that one call of any of the methods may take.
+func (a *Autoscaler) LongestTimeout() time.Duration {
+	var longest Milliseconds
+	for _, hook := range a.hooks() {
+		if hook.method != nil {
+			longest = max(longest, hook.method.Timeout)
+		}
+	}
+	return longest.Duration()
+}
+
 func (v *validator) methods(a Autoscaler) {
 	var workers []hook
 	for _, hook := range a.hooks() {

@@ -60,14 +60,17 @@ type Run struct {
 
 	hooks     Hooks
 	allowance *allowance
+	// progress is called whenever the run gets on.
+	progress func()
 
 	mu     sync.Mutex
 	clocks map[Stage]*clock
 }
 
-// NewRun begins a run.
-func NewRun(runType RunType, hooks Hooks) *Run {
-	return &Run{Type: runType, hooks: hooks, allowance: newAllowance(), clocks: map[Stage]*clock{}}
+// NewRun begins a run. Whenever that gets on, a stage begins or a call ends, it
+// says so by calling progress, from several goroutines at once.
+func NewRun(runType RunType, hooks Hooks, progress func()) *Run {
+	return &Run{Type: runType, hooks: hooks, allowance: newAllowance(), progress: progress, clocks: map[Stage]*clock{}}
 }
 
 // Has says whether the stage has a hook.
@@ -151,6 +154,7 @@ type clock struct {
 // Time starts timing a stage and returns the function that ends it. A stage
 // that is timed again adds up; where two times overlap they count once.
 func (r *Run) Time(stage Stage) (end func()) {
+	r.progress()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	c := r.clocks[stage]
@@ -163,6 +167,7 @@ func (r *Run) Time(stage Stage) (end func()) {
 	}
 	c.running++
 	return func() {
+		r.progress()
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		c.running--

@@ -36,7 +36,7 @@ func TestARunHasABoundForItsOutput(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			run := NewRun(RunScaler, Hooks{StageMetric: newExecutor(t, method, newPool(t, PoolOptions{}))})
+			run := NewRun(RunScaler, Hooks{StageMetric: newExecutor(t, method, newPool(t, PoolOptions{}))}, func() {})
 			var group sync.WaitGroup
 			var answered atomic.Int32
 			for range calls {
@@ -64,7 +64,7 @@ func TestARunHasABoundForItsOutput(t *testing.T) {
 func TestStagesAreTimed(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		run := NewRun(RunScaler, Hooks{})
+		run := NewRun(RunScaler, Hooks{}, func() {})
 		pass := func(d time.Duration) { <-time.After(d) }
 		first := run.Time(StageMetric)
 		pass(time.Second)

@@ -74,7 +74,7 @@ func pods(number int) (all []*resource.Pod) {
 func name(i int) string { return fmt.Sprintf("p%03d", i) }
 
 func gather(ctx context.Context, g execute.Executor, c config.Autoscaler, pods []*resource.Pod) (Gathered, error) {
-	run := execute.NewRun(execute.RunScaler, execute.Hooks{execute.StageMetric: g})
+	run := execute.NewRun(execute.RunScaler, execute.Hooks{execute.StageMetric: g}, func() {})
 	snapshot := resource.Snapshot{Target: &resource.Object{Name: "web", JSON: json.RawMessage(`{}`)}, Pods: pods}
 	return Gather(ctx, run, &c, snapshot, nil)
 }

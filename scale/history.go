@@ -134,6 +134,21 @@ func (h *History) Restore(now time.Time, w Window) {
 	}
 }
 
+// Resize is the history as another configuration needs it. A window that grew
+// knows nothing of the time before its old length, but that a count, if it is
+// known, is there now: as after a start, that holds back scaling down.
+func (h *History) Resize(c config.Autoscaler, now time.Time, current *int32) *History {
+	resized := NewHistory(c)
+	resized.seeded, resized.missed = h.seeded, h.missed
+	for _, r := range h.Window() {
+		resized.record(r)
+	}
+	if h.seeded && current != nil && resized.highs.window > h.highs.window {
+		resized.record(Recommendation{Replicas: *current, At: now, Found: true, AfterGap: true})
+	}
+	return resized
+}
+
 // Clone is a copy, for deciding without consequences.
 func (h *History) Clone() *History {
 	clone := *h

@@ -32,14 +32,14 @@ func (o *operated) Submit(context.Context, autoscaler.Trigger) (autoscaler.Recor
 	return autoscaler.Record{}, errors.New("it was to run")
 }
 
-func (o *operated) Pause(_ context.Context, pause scale.Pause) error {
+func (o *operated) Pause(_ context.Context, _ autoscaler.Caller, pause scale.Pause) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.asked = append(o.asked, pause)
 	return o.err
 }
 
-func (o *operated) Resume(context.Context) error {
+func (o *operated) Resume(context.Context, autoscaler.Caller) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.asked = append(o.asked, "resume")
