@@ -29,7 +29,7 @@ type Process struct {
 
 	// How much is logged: 0 is one line a run, 1 adds the detail of each
 	// stage, 2 and more add the requests to the API server.
-	LogVerbosity int32 `json:"logVerbosity"`
+	LogVerbosity int32 `json:"logVerbosity" live:"yes"`
 
 	// [Which of several replicas](#leaderelection) of this process runs, when
 	// there is more than one.
@@ -79,7 +79,7 @@ type Autoscaler struct {
 
 	// The time from the start of one run to the start of the next. A run that
 	// takes longer delays the next; runs never overlap.
-	Interval Milliseconds `json:"interval"`
+	Interval Milliseconds `json:"interval" live:"yes"`
 
 	// The first interval begins at the next multiple of this many
 	// milliseconds since the epoch: 60000 starts on the full minute.
@@ -103,30 +103,30 @@ type Autoscaler struct {
 
 	// The fewest replicas to scale to. 0 allows scaling to and from zero; with
 	// any other value a target at 0 replicas is left alone.
-	MinReplicas int32 `json:"minReplicas"`
+	MinReplicas int32 `json:"minReplicas" live:"yes"`
 
 	// The most replicas to scale to.
-	MaxReplicas int32 `json:"maxReplicas"`
+	MaxReplicas int32 `json:"maxReplicas" live:"yes"`
 
 	// Scale down only to the highest count that was evaluated in this many
 	// seconds. 0, as when unset, scales down at once. With `behavior` it is the
 	// window of `behavior.scaleDown` where that sets none; unset it is 300 then.
-	DownscaleStabilization *Seconds `json:"downscaleStabilization"`
+	DownscaleStabilization *Seconds `json:"downscaleStabilization" live:"yes"`
 
 	// [How fast it may scale](#behavior), as the field of that name of a
 	// HorizontalPodAutoscaler. Without it only `downscaleStabilization` limits.
-	Behavior *autoscalingv2.HorizontalPodAutoscalerBehavior `json:"behavior" env:"CPA_behavior"`
+	Behavior *autoscalingv2.HorizontalPodAutoscalerBehavior `json:"behavior" env:"CPA_behavior" live:"yes"`
 
 	// [Other bounds at certain times](#schedules).
-	Schedules []Schedule `json:"schedules" env:"CPA_schedules"`
+	Schedules []Schedule `json:"schedules" env:"CPA_schedules" live:"yes"`
 
 	// [How many replicas to run](#fallback) when the hooks keep failing.
 	// Without it a failing run leaves the count as it is.
-	Fallback *Fallback `json:"fallback" env:"CPA_fallback"`
+	Fallback *Fallback `json:"fallback" env:"CPA_fallback" live:"yes"`
 
 	// Whether to do everything but write: the log and the records say what
 	// would have been scaled. `preScale` and `postScale` do not run.
-	DryRun bool `json:"dryRun" env:"CPA_dryRun"`
+	DryRun bool `json:"dryRun" env:"CPA_dryRun" live:"yes"`
 
 	// [Where to keep](#state) what must survive a restart.
 	State State `json:"state" env:"CPA_state"`

@@ -23,6 +23,8 @@ import (
 type decoder struct {
 	faults   Faults
 	warnings []string
+	// strict makes an unknown key a fault.
+	strict bool
 }
 
 func (d *decoder) fault(key, format string, args ...any) {
@@ -106,11 +108,14 @@ func (d *decoder) unknown(key, name string, fields []field) {
 	for i, f := range fields {
 		known[i] = f.name
 	}
-	if meant := nearest(name, known); meant != "" {
-		d.warn(key, "unknown key, ignored; did you mean %s?", meant)
-		return
+	tell, message := d.warn, "unknown key, ignored"
+	if d.strict {
+		tell, message = d.fault, "unknown key"
 	}
-	d.warn(key, "unknown key, ignored")
+	if meant := nearest(name, known); meant != "" {
+		message += "; did you mean " + meant + "?"
+	}
+	tell(key, "%s", message)
 }
 
 // entries decodes a mapping whose keys are the user's own.
@@ -274,8 +279,10 @@ func describeKind(node any) string {
 type field struct {
 	name  string
 	index []int
-	// env is the environment variable of a top-level key.
-	env string
+	// env is the environment variable of a top-level key, and live says whether
+	// that can change while the program runs.
+	env  string
+	live bool
 }
 
 // fieldsOf lists the keys of a block, those of embedded blocks among them.
@@ -290,7 +297,7 @@ func fieldsOf(t reflect.Type) []field {
 		if env == "" {
 			env = name
 		}
-		fields = append(fields, field{name: name, index: f.Index, env: env})
+		fields = append(fields, field{name: name, index: f.Index, env: env, live: f.Tag.Get("live") != ""})
 	}
 	return fields
 }

@@ -30,6 +30,11 @@ const (
 type Loaded struct {
 	// Config is valid when Load returned no error.
 	Config Config
+	// Layers are what it was made of.
+	Layers Layers
+	// Sources says where the value of each top-level key comes from: "default",
+	// "file", "environment NAME" or "live".
+	Sources map[string]string
 	// Warnings tell of what is probably a mistake but can be lived with, such
 	// as unknown keys, a line each. They are there even when Load failed, but
 	// then not those about how values that are valid work together.
@@ -44,18 +49,30 @@ type Loaded struct {
 // there, even empty: only text can be empty, anything else is then a fault,
 // since a number that was meant to be given must not turn into a zero.
 func Load(path string, lookupEnv func(string) (string, bool)) (Loaded, error) {
-	data, err := read(path)
+	file, err := Read(path)
 	if err != nil {
 		return Loaded{}, fmt.Errorf("reading the configuration file: %w", err)
 	}
-	loaded, err := load(data, lookupEnv)
+	loaded, err := Layers{File: file, LookupEnv: lookupEnv}.Load()
 	if err != nil {
 		return loaded, fmt.Errorf("loading %s: %w", path, err)
 	}
 	return loaded, nil
 }
 
-func read(path string) ([]byte, error) {
+// Layers are what a configuration is made of, one over the other.
+type Layers struct {
+	// File is the content of the file.
+	File []byte
+	// LookupEnv finds a variable of the environment, as os.LookupEnv does.
+	LookupEnv func(string) (string, bool)
+	// Live is what was changed while the program runs (ParseLive).
+	Live Live
+}
+
+// Read reads a configuration file. It must not be empty, nor larger than
+// MaxFileBytes.
+func Read(path string) ([]byte, error) {
 	file, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w: put it there, or name another with --config or the environment variable %s", err, PathVariable)
@@ -76,33 +93,58 @@ func read(path string) ([]byte, error) {
 	return data, nil
 }
 
-func load(data []byte, lookupEnv func(string) (string, bool)) (Loaded, error) {
-	tree, repeated, err := parse(data)
+// Load is Load of what was read already.
+func (l Layers) Load() (Loaded, error) {
+	tree, repeated, err := parse(l.File)
 	if err != nil {
 		return Loaded{}, err
 	}
 	if tree == nil {
 		tree = map[string]any{}
 	}
-	if _, ok := tree.(map[string]any); !ok {
+	inFile, ok := tree.(map[string]any)
+	if !ok {
 		return Loaded{}, fmt.Errorf("the file must hold a mapping of keys to values, such as \"interval: 15000\"; it holds %s", describeKind(tree))
 	}
 	var d decoder
 	d.repeated(repeated)
 	config := Default()
 	d.object("", tree, reflect.ValueOf(&config).Elem())
-	fromEnv := d.environment(reflect.ValueOf(&config).Elem(), lookupEnv)
+	fromEnv := d.environment(reflect.ValueOf(&config).Elem(), l.LookupEnv)
+	d.live(reflect.ValueOf(&config).Elem(), l.Live)
 	config.complete()
 	faults := config.faults(d.faults)
 	for i, fault := range faults {
-		if variable, ok := fromEnv[topLevel(fault.Key)]; ok {
+		key := topLevel(fault.Key)
+		if variable, ok := fromEnv[key]; ok && l.Live[key] == nil {
 			faults[i].Message += fmt.Sprintf(" (from the environment variable %s)", variable)
 		}
 	}
 	if len(faults) == 0 {
 		config.warn(&d)
 	}
-	return Loaded{Config: config, Warnings: d.warnings}, faults.err()
+	return Loaded{Config: config, Layers: l, Sources: l.sources(inFile, fromEnv), Warnings: d.warnings}, faults.err()
+}
+
+// sources says of every top-level key where its value comes from.
+func (l Layers) sources(inFile map[string]any, fromEnv map[string]string) map[string]string {
+	fields := fieldsOf(reflect.TypeFor[Config]())
+	sources := make(map[string]string, len(fields))
+	for _, f := range fields {
+		sources[f.name] = "default"
+	}
+	for name := range inFile {
+		if f, ok := find(fields, name); ok {
+			sources[f.name] = "file"
+		}
+	}
+	for name, variable := range fromEnv {
+		sources[name] = "environment " + variable
+	}
+	for name := range l.Live {
+		sources[name] = "live"
+	}
+	return sources
 }
 
 // environment replaces the top-level keys that have a variable, whole, and

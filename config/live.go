@@ -1,0 +1,171 @@
+// Copyright The Custom Pod Autoscaler Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package config
+
+import (
+	"errors"
+	"maps"
+	"net/url"
+	"reflect"
+	"slices"
+	"strings"
+)
+
+// Live are values of top-level keys that were changed while the program runs,
+// each in the place of the file's and the environment's. Nobody may change one.
+type Live map[string]any
+
+// LiveKeys are the top-level keys that can change while the program runs: those
+// that say when to run and how to decide, and how much is logged.
+func LiveKeys() []string {
+	var keys []string
+	for _, f := range fieldsOf(reflect.TypeFor[Config]()) {
+		if f.live {
+			keys = append(keys, f.name)
+		}
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// ParseLive reads values for some of the LiveKeys, a JSON object, strictly: its
+// keys are spelt exactly. What the values are worth shows when they are loaded
+// with the other Layers. Its error is of the type Faults where it is about a key.
+func ParseLive(data []byte) (Live, error) {
+	tree, size, ok := parseJSON(data)
+	object, isObject := tree.(map[string]any)
+	if !ok || !isObject || strings.TrimSpace(string(data[size:])) != "" {
+		return nil, errors.New(`the configuration's changes must be one JSON object, such as {"maxReplicas": 20}`)
+	}
+	if repeated := repeatedKeys(data[:size]); len(repeated) > 0 {
+		return nil, errors.New(repeated[0] + ": give each key once")
+	}
+	var d decoder
+	fields := fieldsOf(reflect.TypeFor[Config]())
+	for _, name := range slices.Sorted(maps.Keys(object)) {
+		i := slices.IndexFunc(fields, func(f field) bool { return f.name == name })
+		switch {
+		case i < 0:
+			d.strict = true
+			d.unknown(under("", name), name, fields)
+		case !fields[i].live:
+			d.fault(name, "cannot change while the program runs: change it in the file, and restart; what can is %s", strings.Join(LiveKeys(), ", "))
+		}
+	}
+	return object, d.faults.err()
+}
+
+// With is these values with others over them. A null takes the key back, so that
+// the file's and the environment's value is in force again.
+func (l Live) With(others Live) Live {
+	with := maps.Clone(l)
+	if with == nil {
+		with = Live{}
+	}
+	for key, value := range others {
+		if value == nil {
+			delete(with, key)
+		} else {
+			with[key] = value
+		}
+	}
+	return with
+}
+
+// live replaces the top-level keys that were changed, whole, and strictly.
+func (d *decoder) live(config reflect.Value, live Live) {
+	d.strict = true
+	defer func() { d.strict = false }()
+	for _, f := range fieldsOf(config.Type()) {
+		value, ok := live[f.name]
+		if !ok {
+			continue
+		}
+		d.forget(f.name)
+		into := config.FieldByIndex(f.index)
+		into.SetZero()
+		d.value(f.name, value, into)
+	}
+}
+
+// Adopt is the configuration with the values that another one has for the
+// LiveKeys.
+func (c Config) Adopt(other Config) Config {
+	to, from := reflect.ValueOf(&c).Elem(), reflect.ValueOf(other)
+	for _, f := range fieldsOf(to.Type()) {
+		if f.live {
+			to.FieldByIndex(f.index).Set(from.FieldByIndex(f.index))
+		}
+	}
+	return c
+}
+
+// Differences are the top-level keys in which two configurations differ, those
+// that can change while the program runs and the others.
+func (c Config) Differences(other Config) (live, others []string) {
+	one, two := reflect.ValueOf(c), reflect.ValueOf(other)
+	for _, f := range fieldsOf(one.Type()) {
+		if reflect.DeepEqual(one.FieldByIndex(f.index).Interface(), two.FieldByIndex(f.index).Interface()) {
+			continue
+		}
+		if f.live {
+			live = append(live, f.name)
+		} else {
+			others = append(others, f.name)
+		}
+	}
+	return live, others
+}
+
+// Values are the values of all top-level keys, without secrets.
+func (c Config) Values() map[string]any {
+	values := map[string]any{}
+	redacted := c.redacted()
+	from := reflect.ValueOf(redacted)
+	for _, f := range fieldsOf(from.Type()) {
+		values[f.name] = from.FieldByIndex(f.index).Interface()
+	}
+	return values
+}
+
+// redactedText stands for a secret.
+const redactedText = "(redacted)"
+
+// redacted is the configuration without what may be a secret in it: the headers
+// of HTTP hooks, and what their URLs hold besides the address.
+func (c Config) redacted() Config {
+	for _, method := range []**Method{
+		&c.Metric, &c.Evaluate, &c.PreMetric, &c.PostMetric, &c.PreEvaluate, &c.PostEvaluate, &c.PreScale, &c.PostScale,
+	} {
+		if *method == nil || (*method).HTTP == nil {
+			continue
+		}
+		copied, request := **method, *(*method).HTTP
+		request.Headers = maps.Clone(request.Headers)
+		for name := range request.Headers {
+			request.Headers[name] = redactedText
+		}
+		request.URL = redactURL(request.URL)
+		copied.HTTP = &request
+		*method = &copied
+	}
+	return c
+}
+
+// redactURL leaves the names of the query's parameters.
+func redactURL(text string) string {
+	u, err := url.Parse(text)
+	if err != nil {
+		return redactedText
+	}
+	if u.User != nil {
+		u.User = url.User("redacted")
+	}
+	query := u.Query()
+	for name := range query {
+		query[name] = []string{"redacted"}
+	}
+	u.RawQuery = query.Encode()
+	return u.String()
+}

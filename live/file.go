@@ -1,0 +1,90 @@
+// Copyright The Custom Pod Autoscaler Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package live
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/config"
+)
+
+// Run meets the changes of the file until the context ends; it returns nil. A
+// file that cannot be used changes nothing, and is told of once. One that can
+// takes the place of what was changed with Put.
+//
+// The file is read again and again: a ConfigMap's changes with the folder it is
+// linked to, an editor's may be moved into place, and a network's file system
+// tells of neither.
+func (s *Settings) Run(ctx context.Context) error {
+	look := time.NewTicker(lookEvery)
+	defer look.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-look.C:
+			s.look(ctx)
+		}
+	}
+}
+
+// look reads the file, and meets it if it is not as it was.
+func (s *Settings) look(ctx context.Context) {
+	content, err := config.Read(s.options.Path)
+	if err != nil {
+		s.cannotRead(err)
+		return
+	}
+	s.unreadable = ""
+	if !bytes.Equal(content, s.seen) && s.meet(ctx, content) {
+		s.seen = content
+	}
+}
+
+// cannotRead tells why, once. The file may be on its way: what was read before
+// stays in force.
+func (s *Settings) cannotRead(err error) {
+	if err.Error() != s.unreadable {
+		s.unreadable = err.Error()
+		s.options.Log.Warn("The configuration file cannot be read: what was read before stays in force", "error", err)
+	}
+}
+
+// meet puts a changed file in force. It says whether that is settled, for good
+// or bad: otherwise it is to be tried again.
+func (s *Settings) meet(ctx context.Context, content []byte) (settled bool) {
+	ctx, cancel := context.WithTimeout(ctx, applyTimeout)
+	defer cancel()
+	if err := s.take(ctx); err != nil {
+		return false
+	}
+	defer s.give()
+	taken := slices.Sorted(maps.Keys(s.loaded.Layers.Live))
+	changed, err := s.apply(ctx, config.Layers{File: content, LookupEnv: s.loaded.Layers.LookupEnv})
+	switch {
+	case errors.Is(err, ErrRefused):
+		s.options.Log.Error("The configuration file has changed, but is not valid: what was read before stays in force", "error", err)
+		return true
+	case err != nil:
+		s.options.Log.Warn("The configuration file has changed; trying again to put it in force", "error", err)
+		return false
+	}
+	for _, warning := range s.loaded.Warnings {
+		s.options.Log.Warn("The configuration may not do what it is meant to", "warning", warning)
+	}
+	s.options.Log.Info("The configuration file has changed", "inForce", strings.Join(slices.Sorted(maps.Keys(changed)), " "))
+	if len(taken) > 0 {
+		s.options.Log.Warn("What was changed while running is taken back, since the configuration file has changed", "keys", strings.Join(taken, " "))
+	}
+	if len(s.needsRestart) > 0 {
+		s.options.Log.Warn("Some changes of the configuration file need a restart", "keys", strings.Join(s.needsRestart, " "))
+	}
+	return true
+}
