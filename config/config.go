@@ -10,6 +10,7 @@ package config
 //go:generate go test -run=^TestReferenceIsCurrent$ . -update
 
 import (
+	"slices"
 	"time"
 
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
@@ -166,10 +167,103 @@ type API struct {
 	Port int `json:"port"`
 	// The address it listens on. Empty is every address.
 	Host string `json:"host"`
-	// The file of the PEM certificate, with its chain, for HTTPS.
+	// The file of the PEM certificate, with its chain, for HTTPS. Read again
+	// when it changes, with its key.
 	CertFile string `json:"certFile"`
 	// The file of the PEM private key for HTTPS.
 	KeyFile string `json:"keyFile"`
+	// A file of PEM certificates: of the authorities whose client certificates
+	// are accepted, for `auth.certificates`. It needs `useHTTPS`. Read again
+	// when it changes.
+	ClientCAFile string `json:"clientCAFile"`
+	// Whether the web page is served. Unset is `true`, also where a variable
+	// replaces the whole block.
+	Page *bool `json:"page"`
+	// [How many requests](#ratelimit) it takes.
+	RateLimit RateLimit `json:"rateLimit"`
+	// [Who may do what](#auth). Without it everybody may read and ask for a run,
+	// and nobody may do more.
+	Auth Auth `json:"auth"`
+}
+
+// ServesPage says whether the web page is served.
+func (a API) ServesPage() bool { return a.Page == nil || *a.Page }
+
+// RateLimit bounds the requests in a minute. What is unset has its default: a
+// variable that replaces the whole block must not lift the limits.
+type RateLimit struct {
+	// How many requests a caller may make in a minute; 0 is any number. A
+	// caller without credentials is an IP address, or a /64 of IPv6.
+	PerCaller *int `json:"perCaller"`
+	// How many all callers may make together; 0 is any number.
+	Total *int `json:"total"`
+}
+
+// Auth says who may do what over the REST API. It is configured when any of
+// the three ways is; a request needs one of them then.
+type Auth struct {
+	// [Tokens in files](#authtoken).
+	Token TokenAuth `json:"token"`
+	// [Tokens that the API server knows](#authkubernetes), such as those of
+	// service accounts.
+	Kubernetes KubernetesAuth `json:"kubernetes"`
+	// [Client certificates](#authcertificates) of an authority in
+	// `clientCAFile`. One that several entries name has the highest of the roles.
+	Certificates []CertificateAuth `json:"certificates"`
+}
+
+// TokenAuth names the files of the tokens. Each holds one token a line, which
+// may be followed by a space and the name of who holds it.
+type TokenAuth struct {
+	// The file of the tokens with the role `read`. Read again when it changes,
+	// as are the others.
+	ReadFile string `json:"readFile"`
+	// The file of those with the role `operate`.
+	OperateFile string `json:"operateFile"`
+	// The file of those with the role `configure`.
+	ConfigureFile string `json:"configureFile"`
+}
+
+// KubernetesAuth has the API server review tokens, and what they allow.
+type KubernetesAuth struct {
+	// Whether the API server is asked whose a token is, and what that user may
+	// do.
+	Enabled bool `json:"enabled"`
+	// The audiences of which a token must have one. Empty is the API server's
+	// own.
+	Audiences []string `json:"audiences"`
+}
+
+// CertificateAuth gives a role to client certificates.
+type CertificateAuth struct {
+	// The certificate's common name, or one of its DNS names or URIs; `*` is
+	// any certificate.
+	Name string `json:"name"`
+	// What its holder may do.
+	Role Role `json:"role"`
+}
+
+// AuthConfigured says whether requests need credentials.
+func (a API) AuthConfigured() bool {
+	return a.Auth.Token != (TokenAuth{}) || a.Auth.Kubernetes.Enabled || len(a.Auth.Certificates) > 0
+}
+
+// Role is what a caller of the REST API may do. Each includes those before it.
+type Role string
+
+// The roles.
+const (
+	RoleRead      Role = "read"
+	RoleOperate   Role = "operate"
+	RoleConfigure Role = "configure"
+)
+
+// Includes says whether who has this role may do what needs the other. None,
+// the empty one, includes none but itself; an unknown one is none.
+func (r Role) Includes(needed Role) bool { return r.rank() >= needed.rank() }
+
+func (r Role) rank() int {
+	return slices.Index([]Role{RoleRead, RoleOperate, RoleConfigure}, r)
 }
 
 // Method says how one of the user's hooks is run. The block named after the

@@ -111,7 +111,10 @@ maxOutputBytes: 1024
 logVerbosity: 3
 logFormat: json
 leaderElection: {enabled: true, leaseDuration: 30, renewDeadline: 20, retryPeriod: 5}
-apiConfig: {enabled: true, useHTTPS: true, port: 8443, host: "[::1]", certFile: /cert.pem, keyFile: /key.pem}
+apiConfig: {enabled: true, useHTTPS: true, port: 8443, host: "[::1]", certFile: /cert.pem, keyFile: /key.pem,
+  clientCAFile: /clients.pem, page: false, rateLimit: {perCaller: 60, total: 0}, auth: {
+  token: {readFile: /read, operateFile: /operate, configureFile: /configure}, kubernetes: {enabled: true, audiences: [autoscaler]},
+  certificates: [{name: grafana, role: read}, {name: "*", role: operate}]}}
 `
 
 // decoded is what everything says.
@@ -123,6 +126,12 @@ func decoded() config.Config {
 		Process: config.Process{
 			APIConfig: config.API{
 				Enabled: true, UseHTTPS: true, Port: 8443, Host: "::1", CertFile: "/cert.pem", KeyFile: "/key.pem",
+				ClientCAFile: "/clients.pem", Page: new(false), RateLimit: config.RateLimit{PerCaller: new(60), Total: new(0)},
+				Auth: config.Auth{
+					Token:        config.TokenAuth{ReadFile: "/read", OperateFile: "/operate", ConfigureFile: "/configure"},
+					Kubernetes:   config.KubernetesAuth{Enabled: true, Audiences: []string{"autoscaler"}},
+					Certificates: []config.CertificateAuth{{Name: "grafana", Role: config.RoleRead}, {Name: "*", Role: config.RoleOperate}},
+				},
 			},
 			LogVerbosity:   3,
 			LogFormat:      config.LogJSON,

@@ -110,6 +110,7 @@ func (l Layers) Load() (Loaded, error) {
 	d.repeated(repeated)
 	config := Default()
 	d.object("", tree, reflect.ValueOf(&config).Elem())
+	authInFile := config.APIConfig.AuthConfigured()
 	fromEnv := d.environment(reflect.ValueOf(&config).Elem(), l.LookupEnv)
 	d.live(reflect.ValueOf(&config).Elem(), l.Live)
 	config.complete()
@@ -122,6 +123,7 @@ func (l Layers) Load() (Loaded, error) {
 	}
 	if len(faults) == 0 {
 		config.warn(&d)
+		config.warnOpened(&d, authInFile)
 	}
 	return Loaded{Config: config, Layers: l, Sources: l.sources(inFile, fromEnv), Warnings: d.warnings}, faults.err()
 }
@@ -232,12 +234,21 @@ func (d *decoder) forget(key string) {
 	d.faults = kept
 }
 
-// complete fills in what blocks leave out, which has no place in Default, and
-// takes the brackets off an IPv6 address to listen on.
-func (c *Config) complete() {
-	if address, ok := strings.CutPrefix(c.APIConfig.Host, "["); ok {
-		c.APIConfig.Host = strings.TrimSuffix(address, "]")
+// complete takes the brackets off an IPv6 address to listen on. What is unset
+// gets the default that a variable, which replaces the whole block, left out.
+func (a *API) complete() {
+	if address, ok := strings.CutPrefix(a.Host, "["); ok {
+		a.Host = strings.TrimSuffix(address, "]")
 	}
+	standard := Default().APIConfig
+	a.Page = cmp.Or(a.Page, standard.Page)
+	a.RateLimit.PerCaller = cmp.Or(a.RateLimit.PerCaller, standard.RateLimit.PerCaller)
+	a.RateLimit.Total = cmp.Or(a.RateLimit.Total, standard.RateLimit.Total)
+}
+
+// complete fills in what blocks leave out, which has no place in Default.
+func (c *Config) complete() {
+	c.APIConfig.complete()
 	for _, hook := range c.hooks() {
 		method := hook.method
 		if method == nil {

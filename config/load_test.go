@@ -83,12 +83,31 @@ func TestLoadTakesDefaultsThenFileThenEnvironment(t *testing.T) {
 		},
 		{
 			name: "the file merges a block with its defaults", file: required + "apiConfig: {port: 5097}",
-			want: with(func(c *config.Config) { c.APIConfig = config.API{Enabled: true, Port: 5097, Host: api.Host} }),
+			want: with(func(c *config.Config) {
+				c.APIConfig = config.API{Enabled: true, Port: 5097, Host: api.Host, Page: api.Page, RateLimit: api.RateLimit}
+			}),
+		},
+		{
+			name: "the file merges blocks in blocks", file: required + "apiConfig: {rateLimit: {total: 0}, page: false}",
+			want: with(func(c *config.Config) { c.APIConfig.RateLimit.Total, c.APIConfig.Page = new(0), new(false) }),
+		},
+		{
+			name: "null is the default", file: required + "apiConfig: {rateLimit: {total: }, page: ~, auth: null}",
+			want: minimal(),
+		},
+		{
+			name: "a block of the environment lifts no limit that it leaves out", file: required,
+			env: environment{"apiConfig": `{"port":5097,"rateLimit":{"perCaller":0}}`},
+			want: with(func(c *config.Config) {
+				c.APIConfig = config.API{
+					Port: 5097, Page: api.Page, RateLimit: config.RateLimit{PerCaller: new(0), Total: api.RateLimit.Total},
+				}
+			}),
 		},
 		{
 			name: "the environment replaces a block whole", file: required + "apiConfig: {certFile: a}",
 			env:  environment{"apiConfig": `{"port":5097}`},
-			want: with(func(c *config.Config) { c.APIConfig = config.API{Port: 5097} }),
+			want: with(func(c *config.Config) { c.APIConfig = config.API{Port: 5097, Page: api.Page, RateLimit: api.RateLimit} }),
 		},
 		{
 			name: "the environment replaces a method whole", file: required,
@@ -346,11 +365,12 @@ func TestLoadSaysWhereAMissingFileShouldBe(t *testing.T) {
 
 func TestLoadWarns(t *testing.T) {
 	const (
-		known        = required + "apiConfig: {port: 5000}\n"
-		tenPercent   = "{type: Percent, value: 10, periodSeconds: 5}"
-		atNight      = "{name: night, start: 0 22 * * *, end: 0 6 * * *, "
-		inTheMorning = "{name: morning, start: 0 6 * * *, end: 0 12 * * *, "
-		forgotten    = "after a restart at 0 replicas the target is taken for disabled, since the top-level minReplicas is 1, " +
+		known         = required + "apiConfig: {port: 5000}\n"
+		authenticated = "apiConfig: {host: 127.0.0.1, auth: {token: {readFile: /read}}}\n"
+		tenPercent    = "{type: Percent, value: 10, periodSeconds: 5}"
+		atNight       = "{name: night, start: 0 22 * * *, end: 0 6 * * *, "
+		inTheMorning  = "{name: morning, start: 0 6 * * *, end: 0 12 * * *, "
+		forgotten     = "after a restart at 0 replicas the target is taken for disabled, since the top-level minReplicas is 1, " +
 			"and never scaled up again: set state.store"
 	)
 	tests := []struct {
@@ -378,6 +398,20 @@ func TestLoadWarns(t *testing.T) {
 		{
 			name: "in the environment", file: known, env: environment{"apiConfig": "{enable: true}"},
 			want: []string{"apiConfig.enable: unknown key, ignored; did you mean enabled? (in the environment)"},
+		},
+		{
+			name: "authentication that a variable forgets", file: required + authenticated, env: environment{"apiConfig": "{enabled: true}"},
+			want: []string{"apiConfig.auth: what the file says of it does not count, since the environment variable apiConfig replaces the whole block: say it there, too"},
+		},
+		{name: "no API to authenticate for", file: required + authenticated, env: environment{"apiConfig": "{enabled: false}"}},
+		{name: "tokens over the loopback", file: required + authenticated},
+		{
+			name: "tokens over the network", file: required + "apiConfig: {auth: {kubernetes: {enabled: true}}}",
+			want: []string{"apiConfig.auth: tokens cross the network as plain text: set useHTTPS, or the host to 127.0.0.1 behind something that speaks HTTPS"},
+		},
+		{
+			name: "an authority without certificates", file: required + "apiConfig: {useHTTPS: true, certFile: a, keyFile: b, clientCAFile: c}",
+			want: []string{"apiConfig.clientCAFile: has no effect without auth.certificates, which says what the holders of the certificates may do"},
 		},
 		{name: "repeated", file: required + "interval: 4\ninterval: 5", want: []string{`line 6: key "interval" already set in map; the last one counts`}},
 		{name: "overriding what was merged is no repetition", file: required + "<<: {interval: 4}\ninterval: 5"},

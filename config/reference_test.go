@@ -94,6 +94,7 @@ func TestDocumentedExamplesAreValid(t *testing.T) {
 		"fallback.yaml":        required,
 		"state.yaml":           required,
 		"leader-election.yaml": required,
+		"auth.yaml":            required,
 	} {
 		t.Run(name, func(t *testing.T) {
 			loaded, err := load(t, testdata(t, name)+rest, nil)
@@ -177,9 +178,19 @@ func blocks(t *testing.T) map[string]block {
 	}
 	schedule, fallback := decisions.Config.Schedules[0], decisions.Config.Fallback
 	return map[string]block{
-		"Autoscaler": {value: reflect.ValueOf(config.Default().Autoscaler), required: faultyKeys(config.Default()), top: true},
-		"Process":    {value: reflect.ValueOf(config.Default().Process), top: true},
-		"API":        {value: reflect.ValueOf(config.Default().APIConfig)},
+		"Autoscaler":     {value: reflect.ValueOf(config.Default().Autoscaler), required: faultyKeys(config.Default()), top: true},
+		"Process":        {value: reflect.ValueOf(config.Default().Process), top: true},
+		"API":            {value: reflect.ValueOf(config.Default().APIConfig)},
+		"RateLimit":      {value: reflect.ValueOf(config.Default().APIConfig.RateLimit)},
+		"Auth":           {value: reflect.ValueOf(config.Auth{})},
+		"TokenAuth":      {value: reflect.ValueOf(config.TokenAuth{})},
+		"KubernetesAuth": {value: reflect.ValueOf(config.KubernetesAuth{})},
+		"CertificateAuth": {
+			value: reflect.ValueOf(config.CertificateAuth{}),
+			required: faultyKeys(with(func(c *config.Config) {
+				c.APIConfig.Auth.Certificates = []config.CertificateAuth{{}}
+			})),
+		},
 		"Schedule": {
 			value:    reflect.ValueOf(config.Schedule{Timezone: schedule.Timezone}),
 			required: faultyKeys(with(func(c *config.Config) { c.Schedules = []config.Schedule{{}} })),
@@ -318,6 +329,9 @@ func (s source) kind(kind reflect.Type) string {
 
 // standard shows a default.
 func standard(value reflect.Value) string {
+	if value.Kind() == reflect.Pointer && !value.IsNil() {
+		value = value.Elem()
+	}
 	switch {
 	case value.Kind() == reflect.Struct:
 		return "as below"

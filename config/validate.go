@@ -85,7 +85,12 @@ func (v *validator) api(key string, api API) {
 	if !listenable(api.Host) {
 		v.fault(under(key, "host"), "must be an IP address or a host name, without a port, got %q", shorten(api.Host))
 	}
+	v.rateLimit(under(key, "rateLimit"), api.RateLimit)
+	v.auth(under(key, "auth"), api)
 	if !api.UseHTTPS {
+		if api.ClientCAFile != "" {
+			v.fault(under(key, "clientCAFile"), "needs useHTTPS, without which no client shows a certificate")
+		}
 		return
 	}
 	if api.CertFile == "" {
@@ -94,6 +99,54 @@ func (v *validator) api(key string, api API) {
 	if api.KeyFile == "" {
 		v.fault(under(key, "keyFile"), "is required with useHTTPS: the file of the certificate's key")
 	}
+}
+
+func (v *validator) rateLimit(key string, r RateLimit) {
+	for _, limit := range []struct {
+		key   string
+		value *int
+	}{{"perCaller", r.PerCaller}, {"total", r.Total}} {
+		if limit.value != nil {
+			v.between(under(key, limit.key), int64(*limit.value), 0, math.MaxInt32)
+		}
+	}
+}
+
+func (v *validator) auth(key string, api API) {
+	a := api.Auth
+	audiences := under(under(key, "kubernetes"), "audiences")
+	if !a.Kubernetes.Enabled && len(a.Kubernetes.Audiences) > 0 {
+		v.fault(audiences, "needs kubernetes.enabled: true, without which no token is reviewed")
+	}
+	for i, audience := range a.Kubernetes.Audiences {
+		if audience == "" {
+			v.fault(at(audiences, i), "must not be empty")
+		}
+	}
+	certificates := under(key, "certificates")
+	if len(a.Certificates) > 0 && api.ClientCAFile == "" {
+		v.fault(certificates, "needs apiConfig.clientCAFile: the file of the authorities that issue the certificates")
+	}
+	if !v.atMost(certificates, len(a.Certificates), maxCertificates) {
+		return
+	}
+	for i, certificate := range a.Certificates {
+		v.certificate(at(certificates, i), certificate)
+		same := func(c CertificateAuth) bool { return c.Name == certificate.Name }
+		if first := slices.IndexFunc(a.Certificates, same); first < i && certificate.Name != "" {
+			v.fault(under(at(certificates, i), "name"), "must be in one entry only: it is that of %s, too", at(certificates, first))
+		}
+	}
+}
+
+// maxCertificates bounds what every certificate is compared with.
+const maxCertificates = 1000
+
+func (v *validator) certificate(key string, c CertificateAuth) {
+	if c.Name == "" {
+		v.fault(under(key, "name"), "is required: the common name, a DNS name or a URI of a certificate, or * for any")
+	}
+	oneOf(v, under(key, "role"), c.Role, RoleRead, RoleOperate, RoleConfigure)
 }
 
 // listenable says whether a host can be listened on. Empty is every address,

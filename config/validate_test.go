@@ -272,12 +272,94 @@ func TestValidateAPI(t *testing.T) {
 				"apiConfig.keyFile: is required with useHTTPS: the file of the certificate's key",
 			},
 		},
-		"switched off, nothing matters": {api: config.API{Port: -1, Host: "a b", UseHTTPS: true}},
+		"client certificates": {api: config.API{
+			Enabled: true, UseHTTPS: true, CertFile: "a", KeyFile: "b", ClientCAFile: "c",
+			Auth: config.Auth{Certificates: []config.CertificateAuth{{Name: "*", Role: config.RoleRead}, {Name: "grafana", Role: config.RoleConfigure}}},
+		}},
+		"client certificates without HTTPS": {
+			api:  config.API{Enabled: true, ClientCAFile: "c"},
+			want: []string{"apiConfig.clientCAFile: needs useHTTPS, without which no client shows a certificate"},
+		},
+		"client certificates of nobody": {
+			api: config.API{Enabled: true, Auth: config.Auth{Certificates: []config.CertificateAuth{
+				{Name: "a", Role: "admin"}, {Role: config.RoleRead}, {Name: "b"}, {Name: "a", Role: config.RoleRead},
+			}}},
+			want: []string{
+				"apiConfig.auth.certificates: needs apiConfig.clientCAFile: the file of the authorities that issue the certificates",
+				`apiConfig.auth.certificates[0].role: must be "read", "operate" or "configure", got "admin"`,
+				"apiConfig.auth.certificates[1].name: is required: the common name, a DNS name or a URI of a certificate, or * for any",
+				`apiConfig.auth.certificates[2].role: is required: "read", "operate" or "configure"`,
+				"apiConfig.auth.certificates[3].name: must be in one entry only: it is that of apiConfig.auth.certificates[0], too",
+			},
+		},
+		"too many client certificates": {
+			api: config.API{
+				Enabled: true, UseHTTPS: true, CertFile: "a", KeyFile: "b", ClientCAFile: "c",
+				Auth: config.Auth{Certificates: make([]config.CertificateAuth, 1001)},
+			},
+			want: []string{"apiConfig.auth.certificates: must hold at most 1000 elements, got 1001"},
+		},
+		"audiences": {api: config.API{Enabled: true, Auth: config.Auth{Kubernetes: config.KubernetesAuth{Enabled: true, Audiences: []string{"a"}}}}},
+		"audiences of nothing": {
+			api: config.API{Enabled: true, Auth: config.Auth{Kubernetes: config.KubernetesAuth{Audiences: []string{"a", ""}}}},
+			want: []string{
+				"apiConfig.auth.kubernetes.audiences: needs kubernetes.enabled: true, without which no token is reviewed",
+				"apiConfig.auth.kubernetes.audiences[1]: must not be empty",
+			},
+		},
+		"no limits": {api: config.API{Enabled: true, RateLimit: config.RateLimit{PerCaller: new(0), Total: new(0)}}},
+		"limits below 0": {
+			api: config.API{Enabled: true, RateLimit: config.RateLimit{PerCaller: new(-1), Total: new(math.MaxInt32 + 1)}},
+			want: []string{
+				"apiConfig.rateLimit.perCaller: must be from 0 to 2147483647, got -1",
+				"apiConfig.rateLimit.total: must be from 0 to 2147483647, got 2147483648",
+			},
+		},
+		"switched off, nothing matters": {api: config.API{Port: -1, Host: "a b", UseHTTPS: true, Auth: config.Auth{
+			Certificates: []config.CertificateAuth{{}},
+		}}},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			wantFaults(t, with(func(c *config.Config) { c.APIConfig = test.api }).Validate(), test.want)
 		})
+	}
+}
+
+func TestRoles(t *testing.T) {
+	ranked := []config.Role{"", config.RoleRead, config.RoleOperate, config.RoleConfigure}
+	for i, role := range ranked {
+		for j, needed := range ranked {
+			if got := role.Includes(needed); got != (i >= j) {
+				t.Errorf("%q includes %q: got %t", role, needed, got)
+			}
+		}
+	}
+	if config.Role("root").Includes(config.RoleRead) {
+		t.Error("an unknown role may read")
+	}
+}
+
+func TestAuthConfigured(t *testing.T) {
+	for name, test := range map[string]struct {
+		auth config.Auth
+		want bool
+	}{
+		"not":                {auth: config.Auth{}},
+		"an empty list":      {auth: config.Auth{Certificates: []config.CertificateAuth{}}},
+		"one file of tokens": {auth: config.Auth{Token: config.TokenAuth{ConfigureFile: "a"}}, want: true},
+		"Kubernetes":         {auth: config.Auth{Kubernetes: config.KubernetesAuth{Enabled: true}}, want: true},
+		"certificates":       {auth: config.Auth{Certificates: []config.CertificateAuth{{}}}, want: true},
+	} {
+		if got := (config.API{Auth: test.auth}).AuthConfigured(); got != test.want {
+			t.Errorf("%s: got %t", name, got)
+		}
+	}
+}
+
+func TestServesPage(t *testing.T) {
+	if !(config.API{}).ServesPage() || (config.API{Page: new(false)}).ServesPage() || !(config.API{Page: new(true)}).ServesPage() {
+		t.Error("the page must be served unless page is false")
 	}
 }
 

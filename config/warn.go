@@ -3,13 +3,18 @@
 
 package config
 
-import "time"
+import (
+	"net/netip"
+	"time"
+)
 
 // warn tells of what is allowed but will surprise, in a valid and complete
 // configuration.
 func (c *Config) warn(d *decoder) {
 	c.warnStuckAtZero(d)
 	c.warnForgottenZero(d)
+	c.warnPlainTokens(d)
+	c.warnUnusedAuthority(d)
 	for i, s := range c.Schedules {
 		warnTurns(d, at("schedules", i), s)
 	}
@@ -36,6 +41,36 @@ func (c *Config) warnPerResource(d *decoder) {
 	}
 	if c.OnPodFailure == PodFailureSkip {
 		d.warn("onPodFailure", "has no effect with the runMode per-resource, which asks about no pod")
+	}
+}
+
+// warnOpened tells of a variable that does without the authentication which the
+// file has.
+func (c *Config) warnOpened(d *decoder, authInFile bool) {
+	if authInFile && c.APIConfig.Enabled && !c.APIConfig.AuthConfigured() {
+		d.warn("apiConfig.auth", "what the file says of it does not count, since the environment variable apiConfig replaces the whole block: "+
+			"say it there, too")
+	}
+}
+
+// warnPlainTokens tells of tokens that everybody on the way can read.
+func (c *Config) warnPlainTokens(d *decoder) {
+	a := c.APIConfig
+	if !a.Enabled || a.UseHTTPS || isLoopback(a.Host) || a.Auth.Token == (TokenAuth{}) && !a.Auth.Kubernetes.Enabled {
+		return
+	}
+	d.warn("apiConfig.auth", "tokens cross the network as plain text: set useHTTPS, or the host to 127.0.0.1 behind something that speaks HTTPS")
+}
+
+func isLoopback(host string) bool {
+	address, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && address.IsLoopback()
+}
+
+// warnUnusedAuthority tells of client certificates that have no role.
+func (c *Config) warnUnusedAuthority(d *decoder) {
+	if a := c.APIConfig; a.Enabled && a.ClientCAFile != "" && len(a.Auth.Certificates) == 0 {
+		d.warn("apiConfig.clientCAFile", "has no effect without auth.certificates, which says what the holders of the certificates may do")
 	}
 }
 
