@@ -259,8 +259,11 @@ const (
 )
 
 // Includes says whether who has this role may do what needs the other. None,
-// the empty one, includes none but itself; an unknown one is none.
-func (r Role) Includes(needed Role) bool { return r.rank() >= needed.rank() }
+// the empty role, is included in all. What is no role includes none, and is
+// included in none.
+func (r Role) Includes(needed Role) bool {
+	return needed == "" || needed.rank() >= 0 && r.rank() >= needed.rank()
+}
 
 func (r Role) rank() int {
 	return slices.Index([]Role{RoleRead, RoleOperate, RoleConfigure}, r)

@@ -338,6 +338,9 @@ func TestRoles(t *testing.T) {
 	if config.Role("root").Includes(config.RoleRead) {
 		t.Error("an unknown role may read")
 	}
+	if config.RoleConfigure.Includes("root") {
+		t.Error("an unknown role is included in one")
+	}
 }
 
 func TestAuthConfigured(t *testing.T) {

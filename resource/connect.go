@@ -11,6 +11,8 @@ import (
 	"os"
 	"time"
 
+	authenticationv1 "k8s.io/api/authentication/v1"
+	authorizationv1 "k8s.io/api/authorization/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -43,6 +45,8 @@ type Clients struct {
 	Core rest.Interface
 	// Coordination reads and writes Leases.
 	Coordination rest.Interface
+	// Authentication and Authorization have tokens, and what they allow, reviewed.
+	Authentication, Authorization rest.Interface
 	// PodMetrics, CustomMetrics and ExternalMetrics read metrics.k8s.io,
 	// custom.metrics.k8s.io and external.metrics.k8s.io.
 	PodMetrics, CustomMetrics, ExternalMetrics rest.Interface
@@ -131,6 +135,9 @@ func Connect(config *rest.Config, userAgent string, log *slog.Logger) (*Clients,
 	// leadership would be lost. There are few of them, whatever happens.
 	leases := rest.CopyConfig(config)
 	leases.RateLimiter = newLimiter(log)
+	// Nor must a run wait behind those who try tokens on the REST API.
+	reviews := rest.CopyConfig(config)
+	reviews.RateLimiter = newLimiter(log)
 	for _, client := range []struct {
 		to     *rest.Interface
 		config *rest.Config
@@ -141,6 +148,8 @@ func Connect(config *rest.Config, userAgent string, log *slog.Logger) (*Clients,
 		{&c.Core, config, httpClient, corev1.SchemeGroupVersion, corev1.AddToScheme},
 		{&c.watchCore, config, watching, corev1.SchemeGroupVersion, corev1.AddToScheme},
 		{&c.Coordination, leases, httpClient, coordinationv1.SchemeGroupVersion, coordinationv1.AddToScheme},
+		{&c.Authentication, reviews, httpClient, authenticationv1.SchemeGroupVersion, authenticationv1.AddToScheme},
+		{&c.Authorization, reviews, httpClient, authorizationv1.SchemeGroupVersion, authorizationv1.AddToScheme},
 		{&c.PodMetrics, config, httpClient, podmetrics.SchemeGroupVersion, podmetrics.AddToScheme},
 		{&c.CustomMetrics, config, httpClient, custommetrics.SchemeGroupVersion, custommetrics.AddToScheme},
 		{&c.ExternalMetrics, config, httpClient, externalmetrics.SchemeGroupVersion, externalmetrics.AddToScheme},
