@@ -368,7 +368,7 @@ func TestFaultsShowAtTheStart(t *testing.T) {
 		{
 			"no certificate",
 			config.API{Host: "127.0.0.1", UseHTTPS: true, CertFile: "/none.crt", KeyFile: "/none.key"},
-			"reading apiConfig.certFile /none.crt and apiConfig.keyFile /none.key: open /none.crt: no such file or directory",
+			"reading apiConfig.certFile: stat /none.crt: no such file or directory",
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -62,13 +62,12 @@ type Server struct {
 // Listen opens the port and reads the certificate, so that a fault in either
 // shows before anything runs; Run then serves.
 func Listen(ctx context.Context, c config.API, a Autoscaler, log *slog.Logger) (*Server, error) {
-	var secure *tls.Config
+	var settings *tls.Config
 	if c.UseHTTPS {
-		certificate, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile)
-		if err != nil {
-			return nil, fmt.Errorf("reading apiConfig.certFile %s and apiConfig.keyFile %s: %w", c.CertFile, c.KeyFile, err)
+		var err error
+		if settings, err = secure(c, log); err != nil {
+			return nil, err
 		}
-		secure = &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12}
 	}
 	address := net.JoinHostPort(c.Host, strconv.Itoa(c.Port))
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
@@ -76,7 +75,7 @@ func Listen(ctx context.Context, c config.API, a Autoscaler, log *slog.Logger) (
 		return nil, fmt.Errorf("serving the REST API on apiConfig.host and apiConfig.port: %w", err)
 	}
 	s := newServer(listener, newHandler(a, log), log)
-	s.server.TLSConfig, s.secure = secure, c.UseHTTPS
+	s.server.TLSConfig, s.secure = settings, c.UseHTTPS
 	return s, nil
 }
 
