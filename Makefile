@@ -15,6 +15,7 @@ comma := ,
 
 GO_BUILD = CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)'
 TOOL := go tool -modfile=go.tool.mod
+OPENAPI_LINT := REDOCLY_TELEMETRY=off REDOCLY_SUPPRESS_UPDATE_NOTICE=true npx --yes @redocly/cli@2.77.0
 TEST := $(TOOL) gotestsum --format pkgname --raw-command --ignore-non-json-output-lines -- .ci/test
 
 # A KUBECONFIG that merely stands in the environment may be that of a cluster
@@ -32,12 +33,13 @@ build: ## Build bin/custom-pod-autoscaler for this machine.
 	$(GO_BUILD) -o bin/custom-pod-autoscaler ./cmd/custom-pod-autoscaler
 
 .PHONY: lint
-lint: ## Check code, format, scripts, YAML, and that every go.mod is tidy.
-	@.ci/install shellcheck yamllint
+lint: ## Check code, format, scripts, YAML, openapi.yaml, and that every go.mod is tidy.
+	@.ci/install shellcheck yamllint npx
 	$(TOOL) golangci-lint run
 	$(TOOL) golangci-lint fmt --diff
 	shellcheck $$(git grep -lE '^#!/(usr/)?bin/(env )?(ba|da)?sh' -- ':!*.go' ':!*.md' ':!*.tx*')
 	yamllint --strict .
+	$(OPENAPI_LINT) lint --config api/redocly.yaml api/openapi.yaml
 	go mod tidy -diff
 	for module in $$(git ls-files '*/go.mod'); do \
 		(cd $$(dirname $$module) && go vet ./... && go mod tidy -diff) || exit; \
@@ -77,7 +79,7 @@ fuzz: ## Run every fuzz target for FUZZTIME (20s).
 	done
 
 .PHONY: generate
-generate: ## Regenerate what is made from the code: the configuration reference.
+generate: ## Regenerate what is made from the code: the configuration reference, the table of requests.
 	go generate ./...
 
 .PHONY: docs
