@@ -47,6 +47,7 @@ type crew struct {
 	settings config.Worker
 	limit    int64
 	children *children
+	meter    *meter
 	log      *slog.Logger
 	// running are the processes that anything is left of.
 	running sync.WaitGroup
@@ -118,7 +119,7 @@ func (p *Pool) crew(settings config.Worker) *crew {
 	defer p.mu.Unlock()
 	c := p.crews[key]
 	if c == nil {
-		c = &crew{settings: settings, limit: p.limit, children: &p.children, log: p.log.With("worker", shortened(strings.Join(append([]string{settings.Entrypoint}, settings.Command...), " "), maxShownCommand))}
+		c = &crew{settings: settings, limit: p.limit, children: &p.children, meter: p.meter, log: p.log.With("worker", shortened(strings.Join(append([]string{settings.Entrypoint}, settings.Command...), " "), maxShownCommand))}
 		p.crews[key] = c
 	}
 	return c
@@ -395,12 +396,16 @@ func (c *crew) lost(p *process, kind Kind, reason, stderr string) {
 	c.processes = slices.DeleteFunc(c.processes, func(other *process) bool { return other == p })
 	p.closeQueue()
 	if p.leaving && !p.broken && len(p.inFlight) == 0 {
+		if !c.closed {
+			c.meter.restarted(RestartRequests)
+		}
 		c.proceed()
 		return
 	}
 	c.delay(p)
 	c.lastFault, c.lastStderr = strings.TrimPrefix(reason, endedEarly), stderr
 	if !c.closed {
+		c.meter.restarted(kind)
 		c.log.Warn("A worker is replaced", "reason", p.told(reason), "pid", p.group.leader.Process.Pid, "inFlight", len(p.inFlight))
 	}
 	for _, r := range p.inFlight {

@@ -124,6 +124,7 @@ type Pool struct {
 	log      *slog.Logger
 	limit    int64
 	children children
+	meter    *meter
 
 	mu      sync.Mutex
 	clients []*client
@@ -135,6 +136,7 @@ func NewPool(options PoolOptions) *Pool {
 	return &Pool{
 		log:   cmp.Or(options.Log, slog.New(slog.DiscardHandler)),
 		limit: cmp.Or(options.MaxOutputBytes, config.Default().MaxOutputBytes),
+		meter: newMeter(),
 		crews: map[crewKey]*crew{},
 	}
 }
@@ -154,8 +156,17 @@ func (p *Pool) Close() {
 	ending.Wait()
 }
 
-// New makes the executor of a validated method.
+// New makes the executor of a validated method. The pool counts its calls.
 func New(method config.Method, pool *Pool) (Executor, error) {
+	executor, err := unmetered(method, pool)
+	if err != nil {
+		return nil, err
+	}
+	return metered{Executor: executor, meter: pool.meter}, nil
+}
+
+// unmetered is the executor itself.
+func unmetered(method config.Method, pool *Pool) (Executor, error) {
 	timeout := cmp.Or(method.Timeout, config.DefaultTimeout).Duration()
 	switch {
 	case method.Type == config.MethodShell && method.Shell != nil:

@@ -193,7 +193,8 @@ func (r *Run) Durations() map[Stage]time.Duration {
 func (h Hooks) OnTrigger(trigger func(reason string)) (takeBack func()) {
 	told := map[*crew]func(){}
 	for _, executor := range h {
-		if w, ok := executor.(*worker); ok && told[w.crew] == nil {
+		counted, _ := executor.(metered)
+		if w, ok := counted.Executor.(*worker); ok && told[w.crew] == nil {
 			told[w.crew] = w.crew.onTrigger(trigger)
 		}
 	}
@@ -228,6 +229,7 @@ func NewHooks(c config.Autoscaler, pool *Pool) (Hooks, error) {
 			return nil, fmt.Errorf("setting up %s: %w", hook.stage, err)
 		}
 		hooks[hook.stage] = executor
+		pool.meter.know(hook.stage)
 	}
 	return hooks, nil
 }

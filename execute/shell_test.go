@@ -365,7 +365,7 @@ func TestNewRefusesWhatItCannotRun(t *testing.T) {
 
 func TestMethodsWithoutATimeoutGetTheDefault(t *testing.T) {
 	t.Parallel()
-	executor, ok := script(t, 0, "true").(*shell)
+	executor, ok := script(t, 0, "true").(metered).Executor.(*shell)
 	if !ok || executor.timeout != 5*time.Second {
 		t.Errorf("got %+v", executor)
 	}

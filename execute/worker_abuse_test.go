@@ -31,7 +31,7 @@ func shWorker(t *testing.T, timeout time.Duration, script string, settings confi
 	executor := newExecutor(t, config.Method{
 		Type: config.MethodWorker, Timeout: config.Milliseconds(timeout.Milliseconds()), Worker: &settings,
 	}, pool)
-	return executor.(*worker)
+	return executor.(metered).Executor.(*worker)
 }
 
 // asks puts a question of so many bytes.
@@ -122,7 +122,7 @@ func TestWorkerThatCannotBeStartedBesideOthers(t *testing.T) {
 	pool := newPool(t, PoolOptions{})
 	w := newExecutor(t, config.Method{
 		Type: config.MethodWorker, Timeout: config.Milliseconds(patience.Milliseconds()), Worker: &config.Worker{Entrypoint: program, Processes: 2, MaxInFlight: 2},
-	}, pool).(*worker)
+	}, pool).(metered).Executor.(*worker)
 	var calls sync.WaitGroup
 	ask := func() {
 		calls.Go(func() {
@@ -265,7 +265,7 @@ func TestWorkersThatDieTogetherAreReplacedTogether(t *testing.T) {
 	for _, pid := range s.processes() {
 		kill(t, pid)
 	}
-	crew := s.Executor.(*worker).crew
+	crew := s.Executor.(metered).Executor.(*worker).crew
 	eventually(t, "they are replaced", func() bool { return len(s.processes()) == 16 && crew.count() == 8 })
 	crew.mu.Lock()
 	defer crew.mu.Unlock()

@@ -263,7 +263,7 @@ func TestWorkerInFlight(t *testing.T) {
 	}
 	var calls sync.WaitGroup
 	calls.Go(func() { ask("first", first) })
-	crew := s.Executor.(*worker).crew
+	crew := s.Executor.(metered).Executor.(*worker).crew
 	waitUntil := func(inFlight, waiting int) {
 		t.Helper()
 		eventually(t, fmt.Sprintf("%d in flight, %d waiting", inFlight, waiting), func() bool {
@@ -367,7 +367,7 @@ func TestWorkerBackoff(t *testing.T) {
 		}
 		return true
 	})
-	crew := broken.(*worker).crew
+	crew := broken.(metered).Executor.(*worker).crew
 	crew.mu.Lock()
 	defer crew.mu.Unlock()
 	if crew.failures > 6 {

@@ -57,6 +57,8 @@ type Clients struct {
 	// after 10 s.
 	watchDynamic dynamic.Interface
 	watchCore    rest.Interface
+
+	meter *meter
 }
 
 // ClientConfig says how the API server is reached: the kubeconfig file if one
@@ -108,10 +110,11 @@ func Connect(config *rest.Config, userAgent string, log *slog.Logger) (*Clients,
 	config = rest.CopyConfig(config)
 	config.UserAgent = userAgent
 	config.Timeout = RequestTimeout
-	config.RateLimiter = newLimiter(log)
+	c := &Clients{meter: newMeter()}
+	config.RateLimiter = newLimiter(log, c.meter)
 	config.WarningHandlerWithContext = warningLogger{log}
 	config.Wrap(func(next http.RoundTripper) http.RoundTripper {
-		return requestLogger{next: dropConnections{next}, log: log}
+		return requestLogger{next: requestMeter{next: dropConnections{next}, meter: c.meter}, log: log}
 	})
 	// One connection per request under way, dropped when it times out. A
 	// multiplexed HTTP/2 connection to an API server that went away silently
@@ -124,7 +127,6 @@ func Connect(config *rest.Config, userAgent string, log *slog.Logger) (*Clients,
 	}
 	// The same connections, without the time limit.
 	watching := &http.Client{Transport: httpClient.Transport}
-	c := &Clients{}
 	if c.Dynamic, err = dynamic.NewForConfigAndClient(config, httpClient); err != nil {
 		return nil, fmt.Errorf("setting up the dynamic client: %w", err)
 	}
@@ -134,10 +136,10 @@ func Connect(config *rest.Config, userAgent string, log *slog.Logger) (*Clients,
 	// Renewing a Lease must not wait behind a storm of other requests: the
 	// leadership would be lost. There are few of them, whatever happens.
 	leases := rest.CopyConfig(config)
-	leases.RateLimiter = newLimiter(log)
+	leases.RateLimiter = newLimiter(log, c.meter)
 	// Nor must a run wait behind those who try tokens on the REST API.
 	reviews := rest.CopyConfig(config)
-	reviews.RateLimiter = newLimiter(log)
+	reviews.RateLimiter = newLimiter(log, c.meter)
 	for _, client := range []struct {
 		to     *rest.Interface
 		config *rest.Config

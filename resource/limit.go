@@ -32,7 +32,8 @@ const (
 // concurrent use.
 type limiter struct {
 	flowcontrol.RateLimiter
-	log *slog.Logger
+	log   *slog.Logger
+	meter *meter
 
 	mu sync.Mutex
 	// waited counts the waits that are not reported yet, of which longest is
@@ -43,8 +44,8 @@ type limiter struct {
 	silent bool
 }
 
-func newLimiter(log *slog.Logger) *limiter {
-	return &limiter{RateLimiter: flowcontrol.NewTokenBucketRateLimiter(requestsPerSecond, requestBurst), log: log}
+func newLimiter(log *slog.Logger, meter *meter) *limiter {
+	return &limiter{RateLimiter: flowcontrol.NewTokenBucketRateLimiter(requestsPerSecond, requestBurst), log: log, meter: meter}
 }
 
 // Wait waits for the request's turn, or for the end of its context.
@@ -52,6 +53,7 @@ func (l *limiter) Wait(ctx context.Context) error {
 	began := time.Now()
 	err := l.RateLimiter.Wait(ctx)
 	if took := time.Since(began); took > noticedWait {
+		l.meter.waited(took)
 		l.note(took)
 	}
 	return err

@@ -914,7 +914,8 @@ func TestAnObjectWithoutAVersionIsNotShared(t *testing.T) {
 func TestWaitsAreReported(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
-		l := newLimiter(slog.New(slog.NewTextHandler(&log, nil)))
+		meter := newMeter()
+		l := newLimiter(slog.New(slog.NewTextHandler(&log, nil)), meter)
 		for range requestBurst {
 			_ = l.Wait(t.Context())
 		}
@@ -927,6 +928,10 @@ func TestWaitsAreReported(t *testing.T) {
 		synctest.Wait()
 		if strings.Count(log.String(), "\n") != 2 || !strings.Contains(log.String(), "requests=94 longest=2s") {
 			t.Errorf("the log is\n%s", log.String())
+		}
+		// The first that waited longer than a moment was told of alone.
+		if got := meter.read(); got.Waits != 95 || got.Waited != 100700*time.Millisecond {
+			t.Errorf("counted %+v", got)
 		}
 	})
 }
