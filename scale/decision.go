@@ -5,6 +5,8 @@ package scale
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/bounds"
@@ -45,6 +47,9 @@ var verbs = map[ConstraintName]string{
 	ConstraintScaleUpLimit:           "slowed to",
 	ConstraintScaleDownLimit:         "slowed to",
 }
+
+// ConstraintNames are all of them, in the order of the alphabet.
+func ConstraintNames() []ConstraintName { return slices.Sorted(maps.Keys(verbs)) }
 
 // Constraint is one change of the count on its way from what was evaluated to
 // what is desired.

@@ -15,6 +15,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/api"
+	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/api/telemetry"
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/autoscaler"
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/config"
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/execute"
@@ -50,9 +51,13 @@ func run(ctx context.Context, loaded config.Loaded, kubeconfig string, logTo *os
 	defer pool.Close()
 	id, own := names(loaded.Config.Autoscaler)
 	elector := newElector(loaded.Config, clients, own, log)
+	metrics := telemetry.New(telemetry.Options{
+		Version: version, Hooks: pool.Usage, Requests: clients.Traffic, Log: log.With("component", "metrics"),
+	})
+	defer metrics.Add(id, metricsSource(elector))()
 	events := autoscaler.NewEventObserver(clients.Core, log.With("component", "events"))
 	scaler, err := newAutoscaler(ctx, loaded.Config.Autoscaler, id, parts{
-		clients: clients, watches: watches, pool: pool, store: own, elector: elector, events: events, log: log,
+		clients: clients, watches: watches, pool: pool, store: own, elector: elector, events: events, metrics: metrics, log: log,
 	})
 	if err != nil {
 		return err
@@ -116,6 +121,14 @@ func newElector(c config.Config, clients *resource.Clients, lease string, log *s
 	})
 }
 
+// metricsSource tells the metrics what no Record does.
+func metricsSource(elector *leader.Elector) telemetry.Source {
+	if elector == nil {
+		return telemetry.Source{}
+	}
+	return telemetry.Source{Leading: func() bool { return elector.Term().Leading() }}
+}
+
 // parts are what an autoscaler is wired of.
 type parts struct {
 	clients *resource.Clients
@@ -125,6 +138,7 @@ type parts struct {
 	store   string
 	elector *leader.Elector
 	events  *autoscaler.EventObserver
+	metrics *telemetry.Metrics
 	log     *slog.Logger
 }
 
@@ -153,7 +167,7 @@ func newAutoscaler(ctx context.Context, c config.Autoscaler, id string, p parts)
 		Hooks:    hooks,
 		Writer:   scale.NewAPIWriter(target),
 		Store:    store,
-		Observer: autoscaler.Observers{autoscaler.LogObserver{Log: p.log}, p.events},
+		Observer: autoscaler.Observers{autoscaler.LogObserver{Log: p.log}, p.events, p.metrics},
 		Log:      p.log,
 	}
 	if p.elector != nil {
