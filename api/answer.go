@@ -4,9 +4,15 @@
 package api
 
 import (
+	"bytes"
 	"encoding/json"
 	"net/http"
+	"time"
 )
+
+// writeTimeout bounds each write to a caller who is slow to read. Runs are
+// waited for without such a bound: their hooks have deadlines of their own.
+const writeTimeout = 10 * time.Second
 
 // failed is the body of every answer that is not a success.
 type failed struct {
@@ -23,15 +29,57 @@ func (h *handler) fail(w http.ResponseWriter, code int, message string) {
 // write answers with a value as JSON. The value is encoded first, so that a
 // status is never followed by half a body.
 func (h *handler) write(w http.ResponseWriter, code int, value any) {
-	body, err := json.Marshal(value)
+	body, err := asJSON(value)
 	if err != nil {
 		h.log.Error("Encoding an answer", "error", err)
 		code, body = http.StatusInternalServerError, []byte(`{"message":"failed to encode the answer","code":500}`)
 	}
-	w.Header().Set("Content-Type", "application/json; charset=utf-8")
-	w.Header().Set("X-Content-Type-Options", "nosniff")
+	h.send(w, code, "application/json; charset=utf-8", body)
+}
+
+// asJSON is a value as JSON, with < and > as they are: it is no HTML.
+func asJSON(value any) ([]byte, error) {
+	var body bytes.Buffer
+	encoder := json.NewEncoder(&body)
+	encoder.SetEscapeHTML(false)
+	err := encoder.Encode(value)
+	return bytes.TrimSuffix(body.Bytes(), []byte("\n")), err
+}
+
+// send answers with a body, which nobody may keep.
+func (h *handler) send(w http.ResponseWriter, code int, contentType string, body []byte) {
+	w.Header().Set("Content-Type", contentType)
+	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(code)
 	if _, err := w.Write(body); err != nil {
 		h.log.Debug("Writing an answer", "error", err)
 	}
 }
+
+// punctual gives each write its deadline.
+type punctual struct {
+	http.ResponseWriter
+	controller *http.ResponseController
+}
+
+func newPunctual(w http.ResponseWriter) punctual {
+	return punctual{ResponseWriter: w, controller: http.NewResponseController(w)}
+}
+
+// Write writes within writeTimeout.
+func (p punctual) Write(content []byte) (int, error) {
+	p.allow()
+	return p.ResponseWriter.Write(content)
+}
+
+// FlushError sends what was written, within writeTimeout.
+func (p punctual) FlushError() error {
+	p.allow()
+	return p.controller.Flush()
+}
+
+// allow sets the deadline. Only a connection has one: a test's recorder does not.
+func (p punctual) allow() { _ = p.controller.SetWriteDeadline(time.Now().Add(writeTimeout)) }
+
+// Unwrap is for http.ResponseController.
+func (p punctual) Unwrap() http.ResponseWriter { return p.ResponseWriter }

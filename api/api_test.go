@@ -12,10 +12,8 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"math/big"
 	"net"
 	"net/http"
@@ -40,40 +38,24 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// answers is an autoscaler that answers with a Record of its own making.
-type answers func(ctx context.Context, trigger autoscaler.Trigger) (autoscaler.Record, error)
-
-func (a answers) Submit(ctx context.Context, trigger autoscaler.Trigger) (autoscaler.Record, error) {
-	record, err := a(ctx, trigger)
-	record.Trigger = trigger
-	return record, err
-}
-
-func (answers) Pause(context.Context, autoscaler.Caller, scale.Pause) error { return errUnasked }
-
-func (answers) Resume(context.Context, autoscaler.Caller) error { return errUnasked }
-
-// errUnasked is for what a test's autoscaler must not be asked.
-var errUnasked = errors.New("this was not to be asked")
-
-func scaledTo(evaluated, desired int32) answers {
-	return func(context.Context, autoscaler.Trigger) (autoscaler.Record, error) {
+func scaledTo(evaluated, desired int32) Autoscaler {
+	return answers(func(context.Context, autoscaler.Trigger) (autoscaler.Record, error) {
 		return autoscaler.Record{
 			Metrics:    []metric.ResourceMetric{{Resource: "web-1", Value: "5\n"}},
 			Evaluation: &evaluate.Evaluation{TargetReplicas: evaluated},
 			Decision:   &scale.Decision{Desired: desired},
 		}, nil
-	}
+	})
 }
 
-func failing(f autoscaler.Failure) answers {
-	return func(context.Context, autoscaler.Trigger) (autoscaler.Record, error) {
+func failing(f autoscaler.Failure) Autoscaler {
+	return answers(func(context.Context, autoscaler.Trigger) (autoscaler.Record, error) {
 		return autoscaler.Record{Failure: &f}, nil
-	}
+	})
 }
 
-func refusing(err error) answers {
-	return func(context.Context, autoscaler.Trigger) (autoscaler.Record, error) { return autoscaler.Record{}, err }
+func refusing(err error) Autoscaler {
+	return answers(func(context.Context, autoscaler.Trigger) (autoscaler.Record, error) { return autoscaler.Record{}, err })
 }
 
 func TestAnswers(t *testing.T) {
@@ -149,17 +131,17 @@ func TestAnswers(t *testing.T) {
 		},
 		{
 			"a pause from the network", "POST", "/api/v1/pause", never, 403,
-			"{\"message\":\"this is not done over the network: run `custom-pod-autoscaler pause` beside the autoscaler, such as with kubectl exec in its pod\",\"code\":403}",
+			refusedWithoutAuth,
 		},
 		{
 			"a resume from the network", "POST", "/api/v1/resume", never, 403,
-			"{\"message\":\"this is not done over the network: run `custom-pod-autoscaler resume` beside the autoscaler, such as with kubectl exec in its pod\",\"code\":403}",
+			refusedWithoutAuth,
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			w := httptest.NewRecorder()
-			newHandler(test.autoscaler, slog.New(slog.DiscardHandler)).
-				ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), test.method, test.target, nil))
+			r := httptest.NewRequestWithContext(t.Context(), test.method, test.target, nil)
+			port(t, config.API{}, test.autoscaler).ServeHTTP(w, r)
 			if w.Code != test.status || w.Body.String() != test.body {
 				t.Errorf("got %d %s\nwant %d %s", w.Code, w.Body, test.status, test.body)
 			}
@@ -169,6 +151,9 @@ func TestAnswers(t *testing.T) {
 				if got := w.Header().Get(key); got != want {
 					t.Errorf("%s is %q, want %q", key, got, want)
 				}
+			}
+			if w.Code != http.StatusNotFound {
+				conforms(t, r, w.Result())
 			}
 			if allow := w.Header().Get("Allow"); test.status == 405 && allow != "GET" {
 				t.Errorf("Allow is %q, want GET", allow)
@@ -198,10 +183,10 @@ func TestTriggers(t *testing.T) {
 		"POST /api/v1/evaluation?dry_run=1": {Kind: autoscaler.KindRequest, RunType: execute.RunAPIDryRun, Through: autoscaler.ThroughScale, DryRun: true},
 	} {
 		var got autoscaler.Trigger
-		h := newHandler(answers(func(ctx context.Context, trigger autoscaler.Trigger) (autoscaler.Record, error) {
+		h := port(t, config.API{}, answers(func(ctx context.Context, trigger autoscaler.Trigger) (autoscaler.Record, error) {
 			got = trigger
-			return scaledTo(1, 1)(ctx, trigger)
-		}), slog.New(slog.DiscardHandler))
+			return scaledTo(1, 1).Submit(ctx, trigger)
+		}))
 		method, path, _ := strings.Cut(target, " ")
 		h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(t.Context(), method, path, nil))
 		if diff := cmp.Diff(want, got); diff != "" {
@@ -213,7 +198,7 @@ func TestTriggers(t *testing.T) {
 // serve runs a Server until stop is called or the test ends.
 func serve(t *testing.T, c config.API, a Autoscaler) (address string, stop func()) {
 	t.Helper()
-	server, err := Listen(t.Context(), c, a, slog.New(slog.DiscardHandler))
+	server, err := Listen(t.Context(), c, backend(t, a), authenticate(t, c))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -258,7 +243,7 @@ func TestAStopAnswersWhoWaits(t *testing.T) {
 	address, stop := serve(t, config.API{Host: "127.0.0.1"}, answers(func(ctx context.Context, trigger autoscaler.Trigger) (autoscaler.Record, error) {
 		close(running)
 		<-release
-		return scaledTo(3, 3)(ctx, trigger)
+		return scaledTo(3, 3).Submit(ctx, trigger)
 	}))
 	type result struct {
 		body string
@@ -372,7 +357,7 @@ func TestFaultsShowAtTheStart(t *testing.T) {
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			_, err := Listen(t.Context(), test.config, scaledTo(1, 1), slog.New(slog.DiscardHandler))
+			_, err := Listen(t.Context(), test.config, backend(t, scaledTo(1, 1)), authenticate(t, test.config))
 			if err == nil || err.Error() != test.want {
 				t.Errorf("got %v\nwant %s", err, test.want)
 			}

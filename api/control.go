@@ -46,7 +46,7 @@ const lockTimeout = 2 * time.Second
 //
 // Its file is <ID's hash>.sock in os.TempDir()/custom-pod-autoscaler-<uid>,
 // which is made if need be, and must belong to the user alone.
-func ListenControl(ctx context.Context, id string, a Autoscaler, log *slog.Logger) (*Server, error) {
+func ListenControl(ctx context.Context, id string, b Backend) (*Server, error) {
 	path, err := socketPath(id)
 	if err != nil {
 		return nil, err
@@ -72,7 +72,8 @@ func ListenControl(ctx context.Context, id string, a Autoscaler, log *slog.Logge
 		_ = listener.Close()
 		return nil, fmt.Errorf("opening the control socket: %w", err)
 	}
-	s := newServer(ownListener{Listener: listener, log: log}, newControlHandler(a, log), log)
+	closing := make(chan struct{})
+	s := newServer(ownListener{Listener: listener, log: b.Log}, newControlHandler(b, closing), b.Log, closing)
 	s.control = true
 	return s, nil
 }

@@ -49,7 +49,7 @@ func temporary(t *testing.T) string {
 // test ends.
 func serveControl(t *testing.T, id string, a Autoscaler) (stop func()) {
 	t.Helper()
-	server, err := ListenControl(t.Context(), id, a, slog.New(slog.DiscardHandler))
+	server, err := ListenControl(t.Context(), id, backend(t, a))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -194,7 +194,7 @@ func TestControlOneServes(t *testing.T) {
 	results := make(chan result, processes)
 	for range processes {
 		go func() {
-			server, err := ListenControl(t.Context(), webID, &operated{}, slog.New(slog.DiscardHandler))
+			server, err := ListenControl(t.Context(), webID, backend(t, &operated{}))
 			results <- result{server, err}
 		}()
 	}
@@ -244,7 +244,7 @@ func TestControlFolderOfSomebodyElse(t *testing.T) {
 			if err := test.make(folder); err != nil {
 				t.Fatal(err)
 			}
-			_, serving := ListenControl(t.Context(), webID, &operated{}, slog.New(slog.DiscardHandler))
+			_, serving := ListenControl(t.Context(), webID, backend(t, &operated{}))
 			_, dialling := DialControl(t.Context(), webID)
 			for _, err := range []error{serving, dialling} {
 				if err == nil || !strings.Contains(err.Error(), test.want) {
@@ -308,7 +308,7 @@ func TestControlClosesStrangers(t *testing.T) {
 
 func TestControlPathIsTooLong(t *testing.T) {
 	t.Setenv("TMPDIR", "/"+strings.Repeat("a", 100))
-	_, serving := ListenControl(t.Context(), webID, &operated{}, slog.New(slog.DiscardHandler))
+	_, serving := ListenControl(t.Context(), webID, backend(t, &operated{}))
 	_, dialling := DialControl(t.Context(), webID)
 	for _, err := range []error{serving, dialling} {
 		if err == nil || !strings.Contains(err.Error(), "set TMPDIR to a shorter folder") {
@@ -344,7 +344,7 @@ func TestControlLongestPath(t *testing.T) {
 
 func TestControlNoPlace(t *testing.T) {
 	t.Setenv("TMPDIR", "/nowhere")
-	_, err := ListenControl(t.Context(), webID, &operated{}, slog.New(slog.DiscardHandler))
+	_, err := ListenControl(t.Context(), webID, backend(t, &operated{}))
 	if err == nil || !strings.Contains(err.Error(), "making the control socket's folder: mkdir /nowhere/") ||
 		!strings.Contains(err.Error(), "let /nowhere be writable, or set TMPDIR to a folder that is") {
 		t.Errorf("got %v", err)
@@ -364,7 +364,7 @@ func TestControlLockHasADeadline(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if _, err := ListenControl(ctx, webID, &operated{}, slog.New(slog.DiscardHandler)); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := ListenControl(ctx, webID, backend(t, &operated{})); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -414,7 +414,7 @@ func TestControlStopAnswersWhoWaits(t *testing.T) {
 	stop := serveControl(t, webID, answers(func(ctx context.Context, trigger autoscaler.Trigger) (autoscaler.Record, error) {
 		close(running)
 		<-release
-		return scaledTo(3, 3)(ctx, trigger)
+		return scaledTo(3, 3).Submit(ctx, trigger)
 	}))
 	results := make(chan string, 1)
 	client := controlClient(t)

@@ -5,159 +5,154 @@ package api
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
-	"strconv"
 	"strings"
+	"time"
 
 	"github.com/go-chi/chi/v5"
 
+	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/api/auth"
+	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/api/page"
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/autoscaler"
-	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/evaluate"
-	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/execute"
+	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/bounds"
+	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/config"
+	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/live"
+	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/scale"
 )
+
+// Autoscaler is what the API shows, asks, and tells the operator's intents.
+type Autoscaler interface {
+	Status() autoscaler.Status
+	Alive() error
+	Submit(ctx context.Context, trigger autoscaler.Trigger) (autoscaler.Record, error)
+	Preview(ctx context.Context, hold scale.Hold) (scale.Decision, error)
+	Pause(ctx context.Context, by autoscaler.Caller, pause scale.Pause) error
+	Resume(ctx context.Context, by autoscaler.Caller) error
+	Hold(ctx context.Context, by autoscaler.Caller, hold *scale.Hold) error
+	Override(ctx context.Context, by autoscaler.Caller, override *bounds.Override) error
+}
+
+// Backend is what the API is a face of. It is shared by the port and the control
+// socket.
+type Backend struct {
+	Autoscaler Autoscaler
+	// Journal holds the records.
+	Journal *autoscaler.Journal
+	// Settings are the configuration in force.
+	Settings *live.Settings
+	// Ready are what must hold for the process to do its work.
+	Ready *Checks
+	// Metrics answers Prometheus.
+	Metrics http.Handler
+	// Version is the program's.
+	Version string
+	Log     *slog.Logger
+}
 
 // handler answers requests. It is safe for concurrent use.
 type handler struct {
+	Backend
 	autoscaler Autoscaler
-	router     *chi.Mux
 	log        *slog.Logger
+	router     *chi.Mux
+	// auth says who may do what; nil is the control socket, where everybody may
+	// do everything.
+	auth   *auth.Authenticator
+	limits *limits
+	// authenticates says whether callers are told apart.
+	authenticates bool
+	started       time.Time
+	// closing is closed when the server stops.
+	closing <-chan struct{}
+}
+
+// route is one request that is answered.
+type route struct {
+	method, path string
+	// needs is the role that the caller must have; none is needed where it is
+	// empty. The contract's own are open until authentication is configured.
+	needs    config.Role
+	contract bool
+	handle   http.HandlerFunc
+}
+
+func (h *handler) routes() []route {
+	const read, operate, configure = config.RoleRead, config.RoleOperate, config.RoleConfigure
+	return []route{
+		{method: "GET", path: "/livez", handle: h.livez},
+		{method: "GET", path: "/readyz", handle: h.readyz},
+		{method: "GET", path: "/health", handle: h.health},
+		{method: "GET", path: "/openapi.yaml", handle: h.openapi},
+		{method: "GET", path: "/metrics", needs: read, handle: h.Metrics.ServeHTTP},
+
+		{method: "GET", path: "/api/v1/metrics", needs: read, contract: true, handle: h.metrics},
+		{method: "POST", path: "/api/v1/evaluation", needs: read, contract: true, handle: h.evaluation},
+
+		{method: "GET", path: "/api/v1/status", needs: read, handle: h.status},
+		{method: "GET", path: "/api/v1/records", needs: read, handle: h.records},
+		{method: "GET", path: "/api/v1/records/stream", needs: read, handle: h.stream},
+
+		{method: "GET", path: "/api/v1/pause", needs: read, handle: h.getPause},
+		{method: "POST", path: "/api/v1/pause", needs: operate, handle: h.pause},
+		{method: "POST", path: "/api/v1/resume", needs: operate, handle: h.resume},
+		{method: "GET", path: "/api/v1/scale", needs: read, handle: h.getHold},
+		{method: "POST", path: "/api/v1/scale", needs: operate, handle: h.scale},
+		{method: "DELETE", path: "/api/v1/scale", needs: operate, handle: h.release},
+		{method: "GET", path: "/api/v1/override", needs: read, handle: h.getOverride},
+		{method: "PUT", path: "/api/v1/override", needs: operate, handle: h.putOverride},
+		{method: "DELETE", path: "/api/v1/override", needs: operate, handle: h.deleteOverride},
+
+		{method: "GET", path: "/api/v1/config", needs: configure, handle: h.getConfig},
+		{method: "PUT", path: "/api/v1/config", needs: configure, handle: h.putConfig},
+		{method: "DELETE", path: "/api/v1/config", needs: configure, handle: h.deleteConfig},
+	}
 }
 
 // newHandler answers whoever reaches the port.
-func newHandler(a Autoscaler, log *slog.Logger) http.Handler {
-	h := &handler{autoscaler: a, router: chi.NewRouter(), log: log}
-	return h.route(h.onlyHere("pause"), h.onlyHere("resume"))
-}
-
-// newControlHandler answers whoever may act for the operator, too.
-func newControlHandler(a Autoscaler, log *slog.Logger) http.Handler {
-	h := &handler{autoscaler: a, router: chi.NewRouter(), log: log}
-	return h.route(h.pause, h.resume)
-}
-
-func (h *handler) route(pause, resume http.HandlerFunc) http.Handler {
-	h.router.NotFound(h.notFound)
-	h.router.MethodNotAllowed(h.methodNotAllowed)
-	h.router.Get("/api/v1/metrics", h.metrics)
-	h.router.Post("/api/v1/evaluation", h.evaluation)
-	h.router.Post("/api/v1/pause", pause)
-	h.router.Post("/api/v1/resume", resume)
+func newHandler(c config.API, b Backend, a *auth.Authenticator, closing <-chan struct{}) http.Handler {
+	h := newRouter(b, closing)
+	h.auth, h.authenticates, h.limits = a, c.AuthConfigured(), newLimits(c.RateLimit, h.fail)
+	h.router.Use(h.number, h.recover, exempt(h.limits.identify(a.Identify), "/livez", "/readyz", "/health"), h.sameOrigin)
+	h.route()
+	if c.ServesPage() {
+		h.router.Method(http.MethodGet, "/", page.Handler())
+		h.router.Method(http.MethodGet, "/page/*", page.Handler())
+	}
 	return h.router
 }
 
-// metrics gathers the metrics and answers with them.
-func (h *handler) metrics(w http.ResponseWriter, r *http.Request) {
-	record, ok := h.run(w, r, autoscaler.ThroughMetrics)
-	if !ok {
-		return
-	}
-	h.write(w, http.StatusOK, record.Metrics)
+// newControlHandler answers whoever may act for the operator.
+func newControlHandler(b Backend, closing <-chan struct{}) http.Handler {
+	h := newRouter(b, closing)
+	h.router.Use(h.number, h.recover, isLocal)
+	h.route()
+	return h.router
 }
 
-// evaluation runs the whole journey. A dry run answers with what the hook
-// wants, the others with the count that resulted.
-func (h *handler) evaluation(w http.ResponseWriter, r *http.Request) {
-	record, ok := h.run(w, r, autoscaler.ThroughScale)
-	if !ok {
-		return
+func newRouter(b Backend, closing <-chan struct{}) *handler {
+	return &handler{
+		Backend: b, autoscaler: b.Autoscaler, log: b.Log, router: chi.NewRouter(), started: time.Now(), closing: closing,
 	}
-	// The count alone, as ever: the reason is in the record.
-	answer := evaluate.Evaluation{TargetReplicas: record.Evaluation.TargetReplicas}
-	if !record.Trigger.DryRun {
-		answer.TargetReplicas = record.Decision.Desired
-	}
-	h.write(w, http.StatusOK, answer)
 }
 
-// run has the autoscaler run for the request. If that fails it answers the
-// request itself, and ok is false.
-func (h *handler) run(w http.ResponseWriter, r *http.Request, through autoscaler.Through) (record autoscaler.Record, ok bool) {
-	trigger := autoscaler.Trigger{Kind: autoscaler.KindRequest, RunType: execute.RunAPI, Through: through}
-	dryRun, err := dryRun(r)
-	if err != nil {
-		h.fail(w, http.StatusBadRequest, err.Error())
-		return record, false
+func (h *handler) route() {
+	h.router.NotFound(h.notFound)
+	h.router.MethodNotAllowed(h.methodNotAllowed)
+	for _, route := range h.routes() {
+		h.router.Method(route.method, route.path, h.guarded(route))
 	}
-	if dryRun {
-		trigger.RunType, trigger.DryRun = execute.RunAPIDryRun, true
-	}
-	record, err = h.autoscaler.Submit(r.Context(), trigger)
-	if err != nil {
-		h.fail(w, statusOf(err), err.Error())
-		return record, false
-	}
-	if f := record.Failure; f != nil {
-		switch f.Kind {
-		case execute.KindCanceled:
-			h.fail(w, http.StatusServiceUnavailable, autoscaler.ErrStopping.Error())
-		case autoscaler.KindStandby:
-			h.fail(w, http.StatusServiceUnavailable, f.Message)
-		default:
-			h.fail(w, http.StatusInternalServerError, message(*f))
+}
+
+// guarded answers a route's request if the caller may make it.
+func (h *handler) guarded(route route) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		open := route.needs == "" || route.contract && !h.authenticates
+		if open || h.permits(w, r, route.needs) {
+			route.handle(w, r)
 		}
-		return record, false
-	}
-	return record, true
-}
-
-// dryRun reads the query parameter dry_run. Without a value it is false.
-func dryRun(r *http.Request) (bool, error) {
-	value := r.URL.Query().Get("dry_run")
-	if value == "" {
-		return false, nil
-	}
-	dryRun, err := strconv.ParseBool(value)
-	if err != nil {
-		return false, fmt.Errorf("Invalid format for 'dry_run' query parameter; '%s' is not a valid boolean value", value) //nolint:staticcheck // the contract's message
-	}
-	return dryRun, nil
-}
-
-// statusOf is the status that tells why a trigger was not run, or an intent not
-// kept.
-func statusOf(err error) int {
-	if _, standby := errors.AsType[*autoscaler.StandbyError](err); standby {
-		return http.StatusServiceUnavailable
-	}
-	switch {
-	case errors.Is(err, autoscaler.ErrIntent):
-		return http.StatusBadRequest
-	case errors.Is(err, autoscaler.ErrBusy):
-		return http.StatusTooManyRequests
-	case errors.Is(err, autoscaler.ErrStopping), errors.Is(err, context.Canceled):
-		return http.StatusServiceUnavailable
-	default:
-		return http.StatusInternalServerError
-	}
-}
-
-// prefixes are what the contract puts before the error of a stage.
-var prefixes = map[execute.Stage]string{
-	execute.StageState:             "failed to recall what was kept",
-	execute.StageRead:              "failed to get the managed resource",
-	execute.StageKubernetesMetrics: "failed to get required Kubernetes metrics",
-	execute.StagePreMetric:         "failed to run pre-metric hook",
-	execute.StageMetric:            "failed to gather metrics",
-	execute.StagePostMetric:        "failed to run post-metric hook",
-	execute.StagePreEvaluate:       "failed run pre-evaluate hook",
-	execute.StageEvaluate:          "failed to get evaluation",
-	execute.StagePostEvaluate:      "failed run post-evaluate hook",
-	execute.StageDecide:            "failed to get the current scale",
-	execute.StagePreScale:          "failed run pre-scaling hook",
-	execute.StageWrite:             "failed to scale resource",
-	execute.StagePostScale:         "failed to run post-scaling hook",
-}
-
-// message tells a failure in one line. What a hook wrote to stderr stays in
-// the log: the API is open by default.
-func message(f autoscaler.Failure) string {
-	if f.Subject == "" {
-		return prefixes[f.Stage] + ": " + f.Message
-	}
-	return fmt.Sprintf("%s: %s (pod %s)", prefixes[f.Stage], f.Message, f.Subject)
+	})
 }
 
 func (h *handler) notFound(w http.ResponseWriter, r *http.Request) {
@@ -172,7 +167,7 @@ func (h *handler) methodNotAllowed(w http.ResponseWriter, r *http.Request) {
 // allowed lists the methods a path has.
 func (h *handler) allowed(path string) string {
 	var methods []string
-	for _, method := range []string{http.MethodGet, http.MethodPost} {
+	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete} {
 		if h.router.Match(chi.NewRouteContext(), method, path) {
 			methods = append(methods, method)
 		}

@@ -4,74 +4,216 @@
 package api
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"math"
 	"net/http"
 	"strings"
-	"unicode/utf8"
+	"time"
 
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/autoscaler"
+	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/bounds"
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/scale"
 )
 
-// maxBodyBytes bounds a request's body.
-const maxBodyBytes = 64 << 10
+// A caller who leaves does not end what they asked for: an intent would be half
+// kept. The store has a deadline.
 
-// maxReason bounds a pause's reason, in characters: it is told in every line of
-// the log for as long as the pause lasts.
-const maxReason = 256
-
-// paused is the answer to a pause, and with null to a resume.
+// paused is the pause in force; null is none.
 type paused struct {
 	Pause *scale.Pause `json:"pause"`
 }
 
-// local is who uses the control socket.
-var local = autoscaler.Caller{Name: "local"}
-
-// onlyHere refuses on the port what the control socket takes.
-func (h *handler) onlyHere(command string) http.HandlerFunc {
-	return func(w http.ResponseWriter, _ *http.Request) {
-		h.fail(w, http.StatusForbidden, fmt.Sprintf(
-			"this is not done over the network: run `custom-pod-autoscaler %s` beside the autoscaler, such as with kubectl exec in its pod", command))
-	}
+// held is the manual hold in force; null is none.
+type held struct {
+	Hold *scale.Hold `json:"hold"`
 }
 
-// pause stops scaling. A caller who leaves does not end that: an intent would
-// be half kept. The store has a deadline.
+// holding is what a hold comes to.
+type holding struct {
+	Hold        scale.Hold     `json:"hold"`
+	Decision    scale.Decision `json:"decision"`
+	Explanation string         `json:"explanation"`
+	Bounds      bounds.Bounds  `json:"bounds"`
+	DryRun      bool           `json:"dryRun"`
+}
+
+// overridden is the override in force, null if there is none, and the bounds
+// that result.
+type overridden struct {
+	Override *bounds.Override `json:"override"`
+	Bounds   bounds.Bounds    `json:"bounds"`
+}
+
+func (h *handler) getPause(w http.ResponseWriter, _ *http.Request) {
+	h.write(w, http.StatusOK, paused{h.autoscaler.Status().Intents.Pause})
+}
+
 func (h *handler) pause(w http.ResponseWriter, r *http.Request) {
 	var pause scale.Pause
-	if err := decode(http.MaxBytesReader(w, r.Body, maxBodyBytes), &pause); err != nil {
-		status := http.StatusBadRequest
-		if _, large := errors.AsType[*http.MaxBytesError](err); large {
-			status = http.StatusRequestEntityTooLarge
-		}
-		h.fail(w, status, err.Error())
+	if !h.receive(w, r, &pause) {
 		return
 	}
-	if length := utf8.RuneCountInString(pause.Reason); length > maxReason {
-		h.fail(w, http.StatusBadRequest, fmt.Sprintf("reason: must be at most %d characters, got %d", maxReason, length))
+	if err := checkReason(pause.Reason); err != nil {
+		h.fail(w, http.StatusBadRequest, err.Error())
 		return
 	}
-	h.intend(w, h.autoscaler.Pause(context.WithoutCancel(r.Context()), local, pause), paused{Pause: &pause})
+	if h.intend(w, h.autoscaler.Pause(context.WithoutCancel(r.Context()), callerOf(r), pause)) {
+		h.write(w, http.StatusOK, paused{&pause})
+	}
 }
 
-// resume ends a pause, in the same way. It has no use for a body, and reads
-// none.
+// resume has no use for a body, and reads none.
 func (h *handler) resume(w http.ResponseWriter, r *http.Request) {
-	h.intend(w, h.autoscaler.Resume(context.WithoutCancel(r.Context()), local), paused{})
+	if h.intend(w, h.autoscaler.Resume(context.WithoutCancel(r.Context()), callerOf(r))) {
+		h.write(w, http.StatusOK, paused{})
+	}
 }
 
-// intend answers what became of an intent.
-func (h *handler) intend(w http.ResponseWriter, err error, answer paused) {
-	if err == nil {
-		h.write(w, http.StatusOK, answer)
+func (h *handler) getHold(w http.ResponseWriter, _ *http.Request) {
+	h.write(w, http.StatusOK, held{h.autoscaler.Status().Intents.Hold})
+}
+
+// scaling asks for a manual hold.
+type scaling struct {
+	Replicas  *int32 `json:"replicas"`
+	Duration  string `json:"duration"`
+	Reason    string `json:"reason"`
+	DryRun    bool   `json:"dryRun"`
+	Resource  string `json:"resource"`
+	Namespace string `json:"namespace"`
+}
+
+// hold makes a hold of it that begins now.
+func (s scaling) hold(now time.Time) (scale.Hold, error) {
+	switch {
+	case s.Replicas == nil:
+		return scale.Hold{}, errors.New("replicas: is required: the count to hold")
+	case *s.Replicas < 0:
+		return scale.Hold{}, fmt.Errorf("replicas: must be at least 0, got %d", *s.Replicas)
+	case s.Duration == "":
+		return scale.Hold{}, errors.New("duration: is required: how long to hold the count, such as 30m")
+	}
+	duration, err := lasting(s.Duration)
+	if err != nil {
+		return scale.Hold{}, err
+	}
+	// Whole seconds are what its end is told in.
+	return scale.Hold{Replicas: *s.Replicas, Until: now.Add(duration).Round(time.Second), Reason: s.Reason}, checkReason(s.Reason)
+}
+
+func (h *handler) scale(w http.ResponseWriter, r *http.Request) {
+	var asked scaling
+	if !h.receive(w, r, &asked) {
 		return
+	}
+	if message := h.isOther(asked); message != "" {
+		h.fail(w, http.StatusNotFound, message)
+		return
+	}
+	hold, err := asked.hold(time.Now())
+	if err != nil {
+		h.fail(w, http.StatusBadRequest, err.Error())
+		return
+	}
+	ctx := context.WithoutCancel(r.Context())
+	decision, err := h.autoscaler.Preview(ctx, hold)
+	if err == nil && !asked.DryRun {
+		err = h.autoscaler.Hold(ctx, callerOf(r), &hold)
+	}
+	if h.intend(w, err) {
+		h.write(w, http.StatusOK, holding{
+			Hold: hold, Decision: decision, Explanation: decision.Explain(), Bounds: h.autoscaler.Status().Bounds, DryRun: asked.DryRun,
+		})
+	}
+}
+
+// isOther says which target is scaled, if another one is asked for.
+func (h *handler) isOther(asked scaling) string {
+	target := h.autoscaler.Status().Target
+	name := asked.Resource
+	if kind, after, ok := strings.Cut(name, "/"); ok && strings.EqualFold(kind, target.Kind) {
+		name = after
+	}
+	if (asked.Resource == "" || name == target.Name) && (asked.Namespace == "" || asked.Namespace == target.Namespace) {
+		return ""
+	}
+	return fmt.Sprintf("this autoscaler scales %s/%s in the namespace %s, and nothing else",
+		strings.ToLower(target.Kind), target.Name, target.Namespace)
+}
+
+func (h *handler) release(w http.ResponseWriter, r *http.Request) {
+	if h.intend(w, h.autoscaler.Hold(context.WithoutCancel(r.Context()), callerOf(r), nil)) {
+		h.write(w, http.StatusOK, held{})
+	}
+}
+
+func (h *handler) getOverride(w http.ResponseWriter, _ *http.Request) { h.answerOverride(w) }
+
+func (h *handler) answerOverride(w http.ResponseWriter) {
+	status := h.autoscaler.Status()
+	h.write(w, http.StatusOK, overridden{Override: status.Intents.Override, Bounds: status.Bounds})
+}
+
+// overriding asks for other bounds.
+type overriding struct {
+	MinReplicas *int32 `json:"minReplicas"`
+	MaxReplicas *int32 `json:"maxReplicas"`
+	ExpiresAt   string `json:"expiresAt"`
+	Duration    string `json:"duration"`
+	Reason      string `json:"reason"`
+}
+
+// override makes an override of it.
+func (o overriding) override(now time.Time) (bounds.Override, error) {
+	override := bounds.Override{MinReplicas: o.MinReplicas, MaxReplicas: o.MaxReplicas, Reason: o.Reason}
+	switch {
+	case o.ExpiresAt != "" && o.Duration != "":
+		return override, errors.New("duration: cannot be given together with expiresAt")
+	case o.ExpiresAt != "":
+		expires, err := time.Parse(time.RFC3339, o.ExpiresAt)
+		if err != nil {
+			return override, fmt.Errorf("expiresAt: must be such as 2006-01-02T15:04:05Z, got %q", shorten(o.ExpiresAt))
+		}
+		if expires.Sub(now) > maxDuration {
+			return override, fmt.Errorf("expiresAt: must be within a year, got %s", o.ExpiresAt)
+		}
+		override.ExpiresAt = expires
+	case o.Duration != "":
+		duration, err := lasting(o.Duration)
+		if err != nil {
+			return override, err
+		}
+		override.ExpiresAt = now.Add(duration).Round(time.Second)
+	}
+	return override, checkReason(o.Reason)
+}
+
+func (h *handler) putOverride(w http.ResponseWriter, r *http.Request) {
+	var asked overriding
+	if !h.receive(w, r, &asked) {
+		return
+	}
+	override, err := asked.override(time.Now())
+	if err != nil {
+		h.fail(w, http.StatusBadRequest, err.Error())
+		return
+	}
+	if h.intend(w, h.autoscaler.Override(context.WithoutCancel(r.Context()), callerOf(r), &override)) {
+		h.answerOverride(w)
+	}
+}
+
+func (h *handler) deleteOverride(w http.ResponseWriter, r *http.Request) {
+	if h.intend(w, h.autoscaler.Override(context.WithoutCancel(r.Context()), callerOf(r), nil)) {
+		h.answerOverride(w)
+	}
+}
+
+// intend says whether an intent is kept. If it is not, it answers the request.
+func (h *handler) intend(w http.ResponseWriter, err error) (kept bool) {
+	if err == nil {
+		return true
 	}
 	message := err.Error()
 	if standby, ok := errors.AsType[*autoscaler.StandbyError](err); ok {
@@ -82,44 +224,5 @@ func (h *handler) intend(w http.ResponseWriter, err error, answer paused) {
 		}
 	}
 	h.fail(w, statusOf(err), message)
-}
-
-// decode reads a body that is one JSON object, or nothing.
-func decode(body io.Reader, into *scale.Pause) error {
-	content, err := io.ReadAll(body)
-	if err != nil {
-		return fmt.Errorf("reading the body: %w", err)
-	}
-	content = bytes.TrimSpace(content)
-	if len(content) == 0 {
-		return nil
-	}
-	if content[0] != '{' {
-		return errors.New(`the body must be a JSON object such as {"replicas": 5, "reason": "..."}, or empty`)
-	}
-	decoder := json.NewDecoder(bytes.NewReader(content))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(into); err != nil {
-		return explain(err)
-	}
-	if decoder.InputOffset() != int64(len(content)) {
-		return errors.New("the body must end after the JSON object")
-	}
-	return nil
-}
-
-// explain says in the caller's words what encoding/json did not like.
-func explain(err error) error {
-	if field, unknown := strings.CutPrefix(err.Error(), "json: unknown field "); unknown {
-		return fmt.Errorf("%s: unknown field; the fields are replicas and reason", field)
-	}
-	mistyped, ok := errors.AsType[*json.UnmarshalTypeError](err)
-	switch {
-	case !ok:
-		return fmt.Errorf("the body must be JSON: %w", err)
-	case mistyped.Field == "replicas":
-		return fmt.Errorf("replicas: must be a whole number from 0 to %d, got %s", math.MaxInt32, mistyped.Value)
-	default:
-		return fmt.Errorf("%s: must be text, got %s", mistyped.Field, mistyped.Value)
-	}
+	return false
 }

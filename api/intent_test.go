@@ -7,12 +7,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -22,36 +20,12 @@ import (
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/state"
 )
 
-// operated is an autoscaler that notes what an operator asks for.
-type operated struct {
-	answers
-	err error
-
-	mu      sync.Mutex
-	pauses  []scale.Pause
-	resumes int
-}
-
-func (o *operated) Pause(ctx context.Context, _ autoscaler.Caller, pause scale.Pause) error {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.pauses = append(o.pauses, pause)
-	return errors.Join(ctx.Err(), o.err)
-}
-
-func (o *operated) Resume(ctx context.Context, _ autoscaler.Caller) error {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.resumes++
-	return errors.Join(ctx.Err(), o.err)
-}
-
 // control makes a request of the control socket's handler.
 func control(t *testing.T, a Autoscaler, method, path, body string) (status int, answer string) {
 	t.Helper()
 	w := httptest.NewRecorder()
-	newControlHandler(a, slog.New(slog.DiscardHandler)).
-		ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), method, path, strings.NewReader(body)))
+	r := httptest.NewRequestWithContext(t.Context(), method, path, strings.NewReader(body))
+	newControlHandler(backend(t, a), nil).ServeHTTP(w, r)
 	return w.Code, w.Body.String()
 }
 
@@ -113,12 +87,16 @@ var badBodies = []struct {
 	{`{"replicas": true}`, 400, "replicas: must be a whole number from 0 to 2147483647, got bool"},
 	{`{"reason": ["a"]}`, 400, "reason: must be text, got array"},
 	{`{"reason": {"because": 1}}`, 400, "reason: must be text, got object"},
-	{`{"replica": 5}`, 400, `"replica": unknown field; the fields are replicas and reason`},
+	{`{"replica": 5}`, 400, `"replica": unknown field; the fields are replicas, reason`},
 	{`{"replicas": 5, "until": "noon"}`, 400, `"until": unknown field`},
 	{`{"replicas": 5} {"replicas": 6}`, 400, "must end after the JSON object"},
 	{`{"replicas": 5}x`, 400, "must end after the JSON object"},
 	{`{"reason": "` + strings.Repeat("a", 257) + `"}`, 400, "reason: must be at most 256 characters, got 257"},
-	{`{"a": ` + strings.Repeat("[", 20_000), 400, "must be JSON"},
+	{`{"reason": ` + strings.Repeat("[", 20_000), 400, "must be JSON"},
+	{`{"Reason": "a"}`, 400, `"Reason": unknown field`},
+	{`{"reason": "a", "reason": "b"}`, 400, "reason: given twice"},
+	{`{"reason": "a\nwho=root"}`, 400, "reason: must be one line"},
+	{"{\"reason\": \"\xff\"}", 400, "the body must be UTF-8"},
 	{`{"reason": "` + strings.Repeat("a", 64<<10) + `"}`, 413, "too large"},
 	{strings.Repeat(" ", 64<<10+1), 413, "too large"},
 }
@@ -185,7 +163,7 @@ func TestAnIntentOutlivesItsCaller(t *testing.T) {
 	cancel()
 	for _, path := range []string{"/api/v1/pause", "/api/v1/resume"} {
 		w := httptest.NewRecorder()
-		newControlHandler(&operated{}, slog.New(slog.DiscardHandler)).
+		newControlHandler(backend(t, &operated{}), nil).
 			ServeHTTP(w, httptest.NewRequestWithContext(ctx, http.MethodPost, path, nil))
 		if w.Code != http.StatusOK {
 			t.Errorf("%s: got %d %s", path, w.Code, w.Body)
@@ -198,11 +176,11 @@ func TestControlServesTheRest(t *testing.T) {
 	for request, want := range map[string]string{
 		"GET /api/v1/metrics":     `200 [{"resource":"web-1","value":"5\n"}]`,
 		"POST /api/v1/evaluation": `200 {"targetReplicas":3}`,
-		"GET /api/v1/pause":       `405 {"message":"Method 'GET' not allowed on resource '/api/v1/pause'","code":405}`,
+		"GET /api/v1/pause":       `200 {"pause":null}`,
 		"POST /api/v1/nothing":    `404 {"message":"Resource '/api/v1/nothing' not found","code":404}`,
 	} {
 		method, path, _ := strings.Cut(request, " ")
-		if status, answer := control(t, &operated{answers: scaledTo(3, 3)}, method, path, ""); fmt.Sprint(status, " ", answer) != want {
+		if status, answer := control(t, &operated{runs: scaledTo(3, 3).(runs)}, method, path, ""); fmt.Sprint(status, " ", answer) != want {
 			t.Errorf("%s: got %d %s", request, status, answer)
 		}
 	}

@@ -3,7 +3,10 @@
 
 package api
 
-import _ "embed"
+import (
+	_ "embed" // for the document
+	"net/http"
+)
 
 //go:generate go test -run=^TestReferenceIsCurrent$ . -update
 
@@ -12,3 +15,7 @@ import _ "embed"
 //
 //go:embed openapi.yaml
 var OpenAPI []byte
+
+func (h *handler) openapi(w http.ResponseWriter, _ *http.Request) {
+	h.send(w, http.StatusOK, "application/yaml", OpenAPI)
+}

@@ -1,13 +1,14 @@
 // Copyright The Custom Pod Autoscaler Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package api serves the REST API. It gathers and decides nothing itself: a
-// request is a trigger that is handed to the autoscaler, and the answer is
-// told from the Record that comes back; or it is an operator's intent, which
-// the autoscaler keeps.
+// Package api serves the REST API. It gathers and decides nothing itself: it
+// shows what the autoscaler published, Status and Records; it hands it triggers,
+// and tells the answer from the Record that comes back; and it hands it what
+// operators intend, which the autoscaler keeps.
 //
-// The port is open to whoever reaches it. What an operator alone may do is
-// therefore served only on a Unix socket that belongs to the runtime's user.
+// What everybody may do who reaches the port is to look, and what the original
+// has; the rest needs authentication (package auth). On a Unix socket that
+// belongs to the runtime's user everything is served to that user.
 package api
 
 import (
@@ -24,9 +25,9 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/api/auth"
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/autoscaler"
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/config"
-	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/scale"
 )
 
 // Limits on a connection. There is none on writing an answer: it comes when
@@ -41,13 +42,6 @@ const (
 // the run they wait for may go on, and the moment to write the answers.
 const drainTimeout = autoscaler.HookGrace + 300*time.Millisecond
 
-// Autoscaler is what the API asks, and what it tells the operator's intents.
-type Autoscaler interface {
-	Submit(ctx context.Context, trigger autoscaler.Trigger) (autoscaler.Record, error)
-	Pause(ctx context.Context, by autoscaler.Caller, pause scale.Pause) error
-	Resume(ctx context.Context, by autoscaler.Caller) error
-}
-
 // Server serves the API, on its port or on the control socket.
 type Server struct {
 	server   *http.Server
@@ -55,17 +49,19 @@ type Server struct {
 	// secure says that it speaks HTTPS, control that it is the control socket.
 	secure, control bool
 	log             *slog.Logger
+	// closing is closed when it stops.
+	closing chan struct{}
 	// silent are the connections that have sent nothing yet.
 	silent sync.Map
 }
 
 // Listen opens the port and reads the certificate, so that a fault in either
 // shows before anything runs; Run then serves.
-func Listen(ctx context.Context, c config.API, a Autoscaler, log *slog.Logger) (*Server, error) {
+func Listen(ctx context.Context, c config.API, b Backend, a *auth.Authenticator) (*Server, error) {
 	var settings *tls.Config
 	if c.UseHTTPS {
 		var err error
-		if settings, err = secure(c, log); err != nil {
+		if settings, err = secure(c, b.Log); err != nil {
 			return nil, err
 		}
 	}
@@ -74,13 +70,17 @@ func Listen(ctx context.Context, c config.API, a Autoscaler, log *slog.Logger) (
 	if err != nil {
 		return nil, fmt.Errorf("serving the REST API on apiConfig.host and apiConfig.port: %w", err)
 	}
-	s := newServer(listener, newHandler(a, log), log)
+	if !c.AuthConfigured() {
+		b.Log.Warn("Whoever reaches the REST API may have the hooks run and the target scaled, within the bounds: see apiConfig.auth, or turn it off")
+	}
+	closing := make(chan struct{})
+	s := newServer(listener, newHandler(c, b, a, closing), b.Log, closing)
 	s.server.TLSConfig, s.secure = settings, c.UseHTTPS
 	return s, nil
 }
 
-func newServer(listener net.Listener, handler http.Handler, log *slog.Logger) *Server {
-	s := &Server{listener: listener, log: log}
+func newServer(listener net.Listener, handler http.Handler, log *slog.Logger, closing chan struct{}) *Server {
+	s := &Server{listener: listener, log: log, closing: closing}
 	s.server = &http.Server{
 		Handler:           handler,
 		ReadHeaderTimeout: readTimeout,
@@ -140,6 +140,7 @@ func (s *Server) serve() error {
 // is too coarse here: so it is asked anew. It also waits 5 s for a connection
 // that never sent anything, such as a probe's, which is closed instead.
 func (s *Server) drain(ctx context.Context) {
+	close(s.closing)
 	ctx, cancel := context.WithTimeout(ctx, drainTimeout)
 	defer cancel()
 	for ctx.Err() == nil {

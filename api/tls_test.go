@@ -168,7 +168,7 @@ func serveSecured(t *testing.T, clients *authority) *secured {
 	server := newServer(listener, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		caller, err := authenticator.Identify(r)
 		fmt.Fprint(w, caller.Name(), " ", err)
-	}), log)
+	}), log, make(chan struct{}))
 	server.server.TLSConfig, server.secure = settings, true
 	s.address = listener.Addr().String()
 	ctx, cancel := context.WithCancel(t.Context())

@@ -4,7 +4,9 @@
 package autoscaler
 
 import (
+	"encoding/json"
 	"errors"
+	"math"
 	"strings"
 	"time"
 
@@ -102,11 +104,52 @@ type Record struct {
 	// Failure is why the run ended early, nil if it did not. A run that failed
 	// after it wrote has scaled all the same.
 	Failure *Failure `json:"failure,omitempty"`
-	// Durations are how long each stage took, in nanoseconds, and Duration the
-	// whole run.
-	Durations map[execute.Stage]time.Duration `json:"durations"`
-	Duration  time.Duration                   `json:"duration"`
+	// Durations are how long each stage took, and Duration the whole run; as JSON
+	// they are durationSeconds and tookSeconds.
+	Durations map[execute.Stage]time.Duration `json:"-"`
+	Duration  time.Duration                   `json:"-"`
 }
+
+// plain is a Record without its methods, and encoded what is JSON of it besides.
+type (
+	plain   Record
+	encoded struct {
+		plain
+		// Explanation is the decision in words.
+		Explanation     string                    `json:"explanation,omitempty"`
+		DurationSeconds map[execute.Stage]float64 `json:"durationSeconds"`
+		TookSeconds     float64                   `json:"tookSeconds"`
+	}
+)
+
+// MarshalJSON encodes the record as every face shows it, with its decision in
+// words.
+func (r Record) MarshalJSON() ([]byte, error) {
+	e := encoded{plain: plain(r), DurationSeconds: make(map[execute.Stage]float64, len(r.Durations)), TookSeconds: r.Duration.Seconds()}
+	for stage, took := range r.Durations {
+		e.DurationSeconds[stage] = took.Seconds()
+	}
+	if r.Decision != nil {
+		e.Explanation = r.Decision.Explain()
+	}
+	return json.Marshal(e)
+}
+
+// UnmarshalJSON decodes what MarshalJSON encoded.
+func (r *Record) UnmarshalJSON(data []byte) error {
+	var e encoded
+	if err := json.Unmarshal(data, &e); err != nil {
+		return err
+	}
+	*r = Record(e.plain)
+	r.Duration, r.Durations = seconds(e.TookSeconds), make(map[execute.Stage]time.Duration, len(e.DurationSeconds))
+	for stage, took := range e.DurationSeconds {
+		r.Durations[stage] = seconds(took)
+	}
+	return nil
+}
+
+func seconds(s float64) time.Duration { return time.Duration(math.Round(s * float64(time.Second))) }
 
 // SkippedPod is a pod that was left out of the metrics.
 type SkippedPod struct {

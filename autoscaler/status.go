@@ -75,7 +75,7 @@ func (a *Autoscaler) publish(r Record) {
 	compact := r.Compact()
 	next := *a.published.Load()
 	next.failures, next.last = a.failures, &compact
-	if compact.Decision != nil {
+	if compact.Decision != nil && !r.Trigger.DryRun {
 		next.decided = &compact
 	}
 	if compact.MetricsTotal > 0 {

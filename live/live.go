@@ -14,6 +14,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/autoscaler"
@@ -123,30 +125,30 @@ func (s *Settings) View(ctx context.Context) (View, error) {
 }
 
 // Put changes live keys: those that are named, the others stay; a null takes one
-// back to what the file and the environment say. With a tag that is not empty it
-// answers ErrConflict unless that is the configuration's ETag. Any error says
-// that nothing was changed.
-func (s *Settings) Put(ctx context.Context, by autoscaler.Caller, body []byte, tag string) (Change, error) {
+// back to what the file and the environment say. It answers
+// ErrConflict unless ifMatch, the header If-Match of a request, is empty or names
+// the configuration's ETag. Any error says that nothing was changed.
+func (s *Settings) Put(ctx context.Context, by autoscaler.Caller, body []byte, ifMatch string) (Change, error) {
 	values, err := config.ParseLive(body)
 	if err != nil {
 		return Change{}, refused(err)
 	}
-	return s.change(ctx, by, tag, func(live config.Live) config.Live { return live.With(values) })
+	return s.change(ctx, by, ifMatch, func(live config.Live) config.Live { return live.With(values) })
 }
 
 // Reset takes back what was changed with Put, in the same way.
-func (s *Settings) Reset(ctx context.Context, by autoscaler.Caller, tag string) (Change, error) {
-	return s.change(ctx, by, tag, func(config.Live) config.Live { return nil })
+func (s *Settings) Reset(ctx context.Context, by autoscaler.Caller, ifMatch string) (Change, error) {
+	return s.change(ctx, by, ifMatch, func(config.Live) config.Live { return nil })
 }
 
-func (s *Settings) change(ctx context.Context, by autoscaler.Caller, tag string, change func(config.Live) config.Live) (Change, error) {
+func (s *Settings) change(ctx context.Context, by autoscaler.Caller, ifMatch string, change func(config.Live) config.Live) (Change, error) {
 	ctx, cancel := context.WithTimeout(ctx, applyTimeout)
 	defer cancel()
 	if err := s.take(ctx); err != nil {
 		return Change{}, err
 	}
 	defer s.give()
-	if tag != "" && tag != etag(s.loaded.Config.Values()) {
+	if !matches(ifMatch, etag(s.loaded.Config.Values())) {
 		return Change{}, ErrConflict
 	}
 	layers := s.loaded.Layers
@@ -211,6 +213,17 @@ func (s *Settings) give() { <-s.turn }
 
 // refused makes an error ErrRefused.
 func refused(err error) error { return fmt.Errorf("%w: %w", ErrRefused, err) }
+
+// matches says whether a header If-Match (RFC 9110, 13.1.1) is met.
+func matches(ifMatch, etag string) bool {
+	if ifMatch == "" {
+		return true
+	}
+	return slices.ContainsFunc(strings.Split(ifMatch, ","), func(tag string) bool {
+		tag = strings.TrimSpace(tag)
+		return tag == "*" || tag == etag
+	})
+}
 
 // etag is a strong one, of the values that anybody is shown.
 func etag(values map[string]any) string {

@@ -38,7 +38,7 @@ func newCommand() *cobra.Command {
 				warn(cmd, loaded)
 				return err
 			}
-			return run(cmd.Context(), loaded, settings.GetString("kubeconfig"), os.Stderr)
+			return run(cmd.Context(), loaded, settings.GetString("config"), settings.GetString("kubeconfig"), os.Stderr)
 		},
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return misused("%w", err) })
@@ -144,12 +144,17 @@ func atMostOneArgument(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-// newLog makes the process's logger. logVerbosity 0 is information, 1 detail,
-// and everything above the requests to the API server.
-func newLog(c config.Process, to *os.File) *slog.Logger {
+// levelOf is the level of a logVerbosity: 0 is information, 1 detail, and
+// everything above the requests to the API server.
+func levelOf(verbosity int32) slog.Level {
 	levels := []slog.Level{slog.LevelInfo, slog.LevelDebug, resource.LevelRequest}
-	options := &slog.HandlerOptions{Level: levels[max(0, min(int(c.LogVerbosity), len(levels)-1))], ReplaceAttr: nameLevel}
-	if c.LogFormat == config.LogJSON {
+	return levels[max(0, min(int(verbosity), len(levels)-1))]
+}
+
+// newLog makes a logger.
+func newLog(format config.LogFormat, level slog.Leveler, to *os.File) *slog.Logger {
+	options := &slog.HandlerOptions{Level: level, ReplaceAttr: nameLevel}
+	if format == config.LogJSON {
 		return slog.New(slog.NewJSONHandler(to, options))
 	}
 	return slog.New(slog.NewTextHandler(to, options))

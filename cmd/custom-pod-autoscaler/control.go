@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"time"
@@ -29,17 +28,6 @@ const controlTimeout = 15 * time.Second
 
 // maxAnswerBytes bounds what the running process answers.
 const maxAnswerBytes = 64 << 10
-
-// listenControl opens the control socket. Without one the autoscaler runs as
-// well, so it is nil then, and the log says what that means.
-func listenControl(ctx context.Context, id string, a api.Autoscaler, log *slog.Logger) *api.Server {
-	server, err := api.ListenControl(ctx, id, a, log.With("component", "control"))
-	if err != nil {
-		log.Warn("The commands pause and resume will not reach this process", "error", err)
-		return nil
-	}
-	return server
-}
 
 func newPauseCommand(settings *viper.Viper) *cobra.Command {
 	var pause scale.Pause

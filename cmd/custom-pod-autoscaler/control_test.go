@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/api"
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/autoscaler"
+	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/bounds"
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/scale"
 )
 
@@ -38,6 +40,18 @@ func (o *operated) Pause(_ context.Context, _ autoscaler.Caller, pause scale.Pau
 	o.asked = append(o.asked, pause)
 	return o.err
 }
+
+func (*operated) Status() autoscaler.Status { return autoscaler.Status{} }
+
+func (*operated) Alive() error { return nil }
+
+func (*operated) Preview(context.Context, scale.Hold) (scale.Decision, error) {
+	return scale.Decision{}, nil
+}
+
+func (*operated) Hold(context.Context, autoscaler.Caller, *scale.Hold) error { return nil }
+
+func (*operated) Override(context.Context, autoscaler.Caller, *bounds.Override) error { return nil }
 
 func (o *operated) Resume(context.Context, autoscaler.Caller) error {
 	o.mu.Lock()
@@ -66,7 +80,7 @@ evaluate: {type: shell, shell: {entrypoint: ./evaluate.sh}}
 	if err := os.WriteFile(config, []byte(content), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	server := listenControl(t.Context(), "shop/deployment/web", o, slog.New(slog.DiscardHandler))
+	server := listenControl(t.Context(), "shop/deployment/web", backend(o, slog.New(slog.DiscardHandler)))
 	if server == nil {
 		t.Fatal("there is no socket")
 	}
@@ -164,10 +178,15 @@ func TestNoControlSocket(t *testing.T) {
 	t.Setenv("TMPDIR", "/nowhere")
 	var log bytes.Buffer
 	var server *api.Server
-	if server = listenControl(t.Context(), "shop/deployment/web", &operated{}, slog.New(slog.NewTextHandler(&log, nil))); server != nil {
+	if server = listenControl(t.Context(), "shop/deployment/web", backend(&operated{}, slog.New(slog.NewTextHandler(&log, nil)))); server != nil {
 		t.Error("there is a socket")
 	}
-	if lines := strings.Count(log.String(), "\n"); lines != 1 || !strings.Contains(log.String(), "The commands pause and resume will not reach this process") {
+	if lines := strings.Count(log.String(), "\n"); lines != 1 || !strings.Contains(log.String(), "Commands such as status and pause will not reach this process") {
 		t.Errorf("it logged %s", log.String())
 	}
+}
+
+// backend has nothing but an autoscaler.
+func backend(o *operated, log *slog.Logger) api.Backend {
+	return api.Backend{Autoscaler: o, Metrics: http.NotFoundHandler(), Log: log}
 }

@@ -15,11 +15,13 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/api"
+	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/api/auth"
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/api/telemetry"
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/autoscaler"
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/config"
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/execute"
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/leader"
+	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/live"
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/metric"
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/resource"
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/scale"
@@ -28,10 +30,12 @@ import (
 
 // run wires the parts of the process, and runs them until the context ends or
 // one of them fails.
-func run(ctx context.Context, loaded config.Loaded, kubeconfig string, logTo *os.File) error {
-	log := newLog(loaded.Config.Process, logTo)
+func run(ctx context.Context, loaded config.Loaded, path, kubeconfig string, logTo *os.File) error {
+	level := &slog.LevelVar{}
+	level.Set(levelOf(loaded.Config.LogVerbosity))
+	log := newLog(loaded.Config.LogFormat, level, logTo)
 	// client-go's own verbose lines hold whole objects, which are never logged.
-	klog.SetSlogLogger(newLog(config.Process{LogFormat: loaded.Config.LogFormat}, logTo).With("component", "client-go"))
+	klog.SetSlogLogger(newLog(loaded.Config.LogFormat, slog.LevelInfo, logTo).With("component", "client-go"))
 	for _, warning := range loaded.Warnings {
 		log.Warn("The configuration may not do what it is meant to", "warning", warning)
 	}
@@ -50,40 +54,50 @@ func run(ctx context.Context, loaded config.Loaded, kubeconfig string, logTo *os
 	pool := execute.NewPool(execute.PoolOptions{Log: log.With("component", "hook"), MaxOutputBytes: loaded.Config.MaxOutputBytes})
 	defer pool.Close()
 	id, own := names(loaded.Config.Autoscaler)
-	elector := newElector(loaded.Config, clients, own, log)
-	metrics := telemetry.New(telemetry.Options{
-		Version: version, Hooks: pool.Usage, Requests: clients.Traffic, Log: log.With("component", "metrics"),
+	p := parts{
+		id: id, own: own, clients: clients, watches: watches, pool: pool, elector: newElector(loaded.Config, clients, own, log),
+		target:  resource.NewTarget(clients, loaded.Config.ScaleTargetRef, loaded.Config.Namespace),
+		events:  autoscaler.NewEventObserver(clients.Core, log.With("component", "events")),
+		journal: autoscaler.NewJournal(),
+		metrics: telemetry.New(telemetry.Options{
+			Version: version, Hooks: pool.Usage, Requests: clients.Traffic, Log: log.With("component", "metrics"),
+		}),
+		log: log,
+	}
+	scaler, err := newAutoscaler(ctx, loaded.Config.Autoscaler, p)
+	if err != nil {
+		return err
+	}
+	defer p.metrics.Add(id, metricsSource(scaler, p.elector))()
+	settings := live.New(live.Options{
+		Path: path, Loaded: loaded, Log: log.With("component", "config"),
+		Apply: func(ctx context.Context, c config.Config) error {
+			if err := scaler.Configure(ctx, c.Autoscaler); err != nil {
+				return err
+			}
+			level.Set(levelOf(c.LogVerbosity))
+			return nil
+		},
 	})
-	defer metrics.Add(id, metricsSource(elector))()
-	events := autoscaler.NewEventObserver(clients.Core, log.With("component", "events"))
-	scaler, err := newAutoscaler(ctx, loaded.Config.Autoscaler, id, parts{
-		clients: clients, watches: watches, pool: pool, store: own, elector: elector, events: events, metrics: metrics, log: log,
-	})
+	servers, err := listen(context.WithoutCancel(ctx), loaded.Config.APIConfig, newBackend(scaler, settings, p), p)
 	if err != nil {
 		return err
 	}
 
 	group, ctx := errgroup.WithContext(ctx)
-	if loaded.Config.APIConfig.Enabled {
-		// A signal at this moment is no fault of the port's.
-		server, err := api.Listen(context.WithoutCancel(ctx), loaded.Config.APIConfig, scaler, log.With("component", "api"))
-		if err != nil {
-			return err
-		}
+	for _, server := range servers {
 		group.Go(func() error { return server.Run(ctx) })
 	}
-	if control := listenControl(context.WithoutCancel(ctx), id, scaler, log); control != nil {
-		group.Go(func() error { return control.Run(ctx) })
-	}
+	group.Go(func() error { return settings.Run(ctx) })
 	// What the autoscaler needs until its end stops after it.
 	serving, served := context.WithCancel(context.WithoutCancel(ctx))
 	group.Go(func() error {
 		defer served()
 		return scaler.Run(ctx)
 	})
-	group.Go(func() error { return events.Run(serving) })
-	if elector != nil {
-		group.Go(func() error { return elector.Run(serving) })
+	group.Go(func() error { return p.events.Run(serving) })
+	if p.elector != nil {
+		group.Go(func() error { return p.elector.Run(serving) })
 	}
 	group.Go(func() error {
 		if err := pool.Reap(ctx); err != nil {
@@ -95,6 +109,22 @@ func run(ctx context.Context, loaded config.Loaded, kubeconfig string, logTo *os
 	pool.Close() // what that has to say comes before the last word
 	log.Info("Stopped")
 	return err
+}
+
+// parts are what the process is wired of.
+type parts struct {
+	// id is the autoscaler's, and own the name of the objects that belong to it.
+	id, own string
+	clients *resource.Clients
+	watches *resource.Watches
+	target  *resource.Target
+	pool    *execute.Pool
+	// elector is nil without leader election.
+	elector *leader.Elector
+	events  *autoscaler.EventObserver
+	journal *autoscaler.Journal
+	metrics *telemetry.Metrics
+	log     *slog.Logger
 }
 
 // names are the ID of a target's autoscaler and the name of the objects that
@@ -122,40 +152,31 @@ func newElector(c config.Config, clients *resource.Clients, lease string, log *s
 }
 
 // metricsSource tells the metrics what no Record does.
-func metricsSource(elector *leader.Elector) telemetry.Source {
-	if elector == nil {
-		return telemetry.Source{}
+func metricsSource(scaler *autoscaler.Autoscaler, elector *leader.Elector) telemetry.Source {
+	source := telemetry.Source{Intents: func() (telemetry.Intents, bool) {
+		status := scaler.Status()
+		in := status.Intents
+		return telemetry.Intents{Paused: in.Pause != nil, Held: in.Hold != nil, Overridden: in.Override != nil}, status.Last != nil && status.Term.Leading()
+	}}
+	if elector != nil {
+		source.Leading = func() bool { return elector.Term().Leading() }
 	}
-	return telemetry.Source{Leading: func() bool { return elector.Term().Leading() }}
-}
-
-// parts are what an autoscaler is wired of.
-type parts struct {
-	clients *resource.Clients
-	watches *resource.Watches
-	pool    *execute.Pool
-	// store is the name of the object that keeps its state.
-	store   string
-	elector *leader.Elector
-	events  *autoscaler.EventObserver
-	metrics *telemetry.Metrics
-	log     *slog.Logger
+	return source
 }
 
 // newAutoscaler wires one target's journey.
-func newAutoscaler(ctx context.Context, c config.Autoscaler, id string, p parts) (*autoscaler.Autoscaler, error) {
+func newAutoscaler(ctx context.Context, c config.Autoscaler, p parts) (*autoscaler.Autoscaler, error) {
 	hooks, err := execute.NewHooks(c, p.pool)
 	if err != nil {
 		return nil, err
 	}
-	store, err := state.New(ctx, c.State, p.clients, c.Namespace, p.store)
+	store, err := state.New(ctx, c.State, p.clients, c.Namespace, p.own)
 	if err != nil {
 		return nil, err
 	}
-	p.log.Info("Starting", "version", version, "autoscaler", id, "runMode", string(c.RunMode), "interval", c.Interval.Duration(),
+	p.log.Info("Starting", "version", version, "autoscaler", p.id, "runMode", string(c.RunMode), "interval", c.Interval.Duration(),
 		"minReplicas", c.MinReplicas, "maxReplicas", c.MaxReplicas, "dryRun", c.DryRun)
-	target := resource.NewTarget(p.clients, c.ScaleTargetRef, c.Namespace)
-	reader := resource.NewReader(target, p.watches, c.RunMode == config.PerPod)
+	reader := resource.NewReader(p.target, p.watches, c.RunMode == config.PerPod)
 	deps := autoscaler.Deps{
 		Reader: reader,
 		KubernetesMetrics: metric.NewKubernetes(p.clients, reader, metric.KubernetesOptions{
@@ -165,13 +186,61 @@ func newAutoscaler(ctx context.Context, c config.Autoscaler, id string, p parts)
 			CPUInitializationPeriod: c.CPUInitializationPeriod.Duration(),
 		}),
 		Hooks:    hooks,
-		Writer:   scale.NewAPIWriter(target),
+		Writer:   scale.NewAPIWriter(p.target),
 		Store:    store,
-		Observer: autoscaler.Observers{autoscaler.LogObserver{Log: p.log}, p.events, p.metrics},
+		Observer: autoscaler.Observers{autoscaler.LogObserver{Log: p.log}, p.journal, p.events, p.metrics},
 		Log:      p.log,
 	}
 	if p.elector != nil {
 		deps.Leadership = p.elector
 	}
-	return autoscaler.New(autoscaler.Spec{ID: id, Config: c}, deps)
+	return autoscaler.New(autoscaler.Spec{ID: p.id, Config: c}, deps)
+}
+
+// newBackend wires what the API is a face of.
+func newBackend(scaler *autoscaler.Autoscaler, settings *live.Settings, p parts) api.Backend {
+	return api.Backend{
+		Autoscaler: scaler,
+		Journal:    p.journal,
+		Settings:   settings,
+		Ready: api.NewChecks(api.Check{Name: "target", Fails: func(ctx context.Context) error {
+			_, err := p.target.Scale(ctx)
+			return err
+		}}),
+		Metrics: p.metrics.Handler(),
+		Version: version,
+		Log:     p.log.With("component", "api"),
+	}
+}
+
+// listen opens the port of the API, if that is served, and the control socket.
+func listen(ctx context.Context, c config.API, b api.Backend, p parts) (servers []*api.Server, err error) {
+	if c.Enabled {
+		target := b.Autoscaler.Status().Target
+		callers, err := auth.New(c, auth.Target{Namespace: target.Namespace, Name: target.Name}, p.clients, b.Log)
+		if err != nil {
+			return nil, err
+		}
+		server, err := api.Listen(ctx, c, b, callers)
+		if err != nil {
+			return nil, err
+		}
+		servers = append(servers, server)
+	}
+	b.Log = p.log.With("component", "control")
+	if control := listenControl(ctx, p.id, b); control != nil {
+		servers = append(servers, control)
+	}
+	return servers, nil
+}
+
+// listenControl opens the control socket. Without one the autoscaler runs as
+// well, so it is nil then, and the log says what that means.
+func listenControl(ctx context.Context, id string, b api.Backend) *api.Server {
+	server, err := api.ListenControl(ctx, id, b)
+	if err != nil {
+		b.Log.Warn("Commands such as status and pause will not reach this process", "error", err)
+		return nil
+	}
+	return server
 }

@@ -1,0 +1,109 @@
+// Copyright The Custom Pod Autoscaler Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package api
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+)
+
+const (
+	// checkTimeout bounds all the checks together.
+	checkTimeout = 5 * time.Second
+	// checkEvery is how long their outcome is good for: probes are many.
+	checkEvery = 5 * time.Second
+)
+
+// Check is something that must hold.
+type Check struct {
+	Name string
+	// Fails is why it does not hold, nil if it does.
+	Fails func(ctx context.Context) error
+}
+
+// Checks are what must hold for a process to do its work. Their outcome is
+// remembered for checkEvery. They are safe for concurrent use.
+type Checks struct {
+	checks []Check
+
+	mu       sync.Mutex
+	at       time.Time
+	outcomes []error
+}
+
+// NewChecks makes Checks.
+func NewChecks(checks ...Check) *Checks { return &Checks{checks: checks} }
+
+// look returns what each check says. Who comes while it is looked waits for the
+// same outcome.
+func (c *Checks) look(ctx context.Context) []error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.outcomes != nil && time.Since(c.at) < checkEvery {
+		return c.outcomes
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), checkTimeout)
+	defer cancel()
+	c.outcomes = make([]error, len(c.checks))
+	for i, check := range c.checks {
+		c.outcomes[i] = check.Fails(ctx)
+	}
+	c.at = time.Now()
+	return c.outcomes
+}
+
+// livez says whether the process is worth keeping.
+func (h *handler) livez(w http.ResponseWriter, _ *http.Request) {
+	if err := h.autoscaler.Alive(); err != nil {
+		h.send(w, http.StatusServiceUnavailable, "text/plain; charset=utf-8", []byte("failed: "+err.Error()+"\n"))
+		return
+	}
+	h.send(w, http.StatusOK, "text/plain; charset=utf-8", []byte("ok\n"))
+}
+
+// readyz says whether it can do its work; with ?verbose it says so of each check.
+func (h *handler) readyz(w http.ResponseWriter, r *http.Request) {
+	outcomes := h.Ready.look(r.Context())
+	var detail, failures strings.Builder
+	status := http.StatusOK
+	for i, err := range append([]error{h.autoscaler.Alive()}, outcomes...) {
+		name := "loop"
+		if i > 0 {
+			name = h.Ready.checks[i-1].Name
+		}
+		if err == nil {
+			fmt.Fprintf(&detail, "[+]%s ok\n", name)
+			continue
+		}
+		status = http.StatusServiceUnavailable
+		fmt.Fprintf(&detail, "[-]%s failed: %v\n", name, err)
+		fmt.Fprintf(&failures, "failed: %s: %v\n", name, err)
+	}
+	text := "ok\n"
+	switch {
+	case r.URL.Query().Has("verbose"):
+		text = detail.String()
+	case failures.Len() > 0:
+		text = failures.String()
+	}
+	h.send(w, status, "text/plain; charset=utf-8", []byte(text))
+}
+
+// healthy is the answer of /health.
+type healthy struct {
+	Status    string    `json:"status"`
+	Timestamp time.Time `json:"timestamp"`
+}
+
+func (h *handler) health(w http.ResponseWriter, _ *http.Request) {
+	if h.autoscaler.Alive() != nil {
+		h.write(w, http.StatusServiceUnavailable, healthy{Status: "failing", Timestamp: time.Now()})
+		return
+	}
+	h.write(w, http.StatusOK, healthy{Status: "ok", Timestamp: time.Now()})
+}

@@ -1,0 +1,137 @@
+// Copyright The Custom Pod Autoscaler Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package api
+
+import (
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/autoscaler"
+)
+
+const (
+	// defaultRecords is how many records are answered with when nobody says.
+	defaultRecords = 100
+	// pingEvery is how often a stream shows that it is still there.
+	pingEvery = 15 * time.Second
+	// maxStream is how long a stream lasts: who follows then asks anew, and is
+	// asked anew for credentials.
+	maxStream = 10 * time.Minute
+)
+
+// recordList is the latest records, the oldest of them first.
+type recordList struct {
+	Records []autoscaler.Record `json:"records"`
+}
+
+func (h *handler) records(w http.ResponseWriter, r *http.Request) {
+	query := r.URL.Query()
+	limit := defaultRecords
+	if text := query.Get("limit"); text != "" {
+		var err error
+		if limit, err = strconv.Atoi(text); err != nil || limit < 1 || limit > autoscaler.MaxRecords {
+			h.fail(w, http.StatusBadRequest, fmt.Sprintf("limit: must be a whole number from 1 to %d, got %q", autoscaler.MaxRecords, shorten(text)))
+			return
+		}
+	}
+	var since time.Time
+	if text := query.Get("since"); text != "" {
+		var err error
+		if since, err = time.Parse(time.RFC3339, text); err != nil {
+			h.fail(w, http.StatusBadRequest, fmt.Sprintf("since: must be such as 2006-01-02T15:04:05Z, got %q", shorten(text)))
+			return
+		}
+	}
+	answer := recordList{Records: []autoscaler.Record{}}
+	for _, record := range h.Journal.Latest(limit, since) {
+		answer.Records = append(answer.Records, h.shown(r, record))
+	}
+	h.write(w, http.StatusOK, answer)
+}
+
+// stream sends the records as they come, as Server-Sent Events (the HTML
+// standard, 9.2), first those after the one that the caller had last.
+func (h *handler) stream(w http.ResponseWriter, r *http.Request) {
+	var after *uint64
+	if text := r.Header.Get("Last-Event-ID"); text != "" {
+		sequence, err := strconv.ParseUint(text, 10, 64)
+		if err != nil {
+			h.fail(w, http.StatusBadRequest, fmt.Sprintf("Last-Event-ID: must be the ID of an event, got %q", shorten(text)))
+			return
+		}
+		after = &sequence
+	}
+	missed, follower, err := h.Journal.Follow(after)
+	if err != nil {
+		h.fail(w, http.StatusServiceUnavailable, err.Error())
+		return
+	}
+	defer follower.Stop()
+	w.Header().Set("Content-Type", "text/event-stream; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	// Proxies such as nginx's would keep the events together.
+	w.Header().Set("X-Accel-Buffering", "no")
+	w.WriteHeader(http.StatusOK)
+	to := feed{w: w, flush: http.NewResponseController(w).Flush}
+	to.ping()
+	for _, record := range missed {
+		to.send(h.shown(r, record))
+	}
+	h.follow(r, follower, &to)
+}
+
+// follow sends records until the caller leaves, falls behind, or has been there
+// long enough, or the server stops.
+func (h *handler) follow(r *http.Request, follower *autoscaler.Follower, to *feed) {
+	ping := time.NewTicker(pingEvery)
+	defer ping.Stop()
+	end := time.NewTimer(maxStream)
+	defer end.Stop()
+	for to.err == nil {
+		select {
+		case record, ok := <-follower.Records:
+			if !ok {
+				return
+			}
+			to.send(h.shown(r, record))
+		case <-ping.C:
+			to.ping()
+		case <-end.C:
+			return
+		case <-h.closing:
+			return
+		case <-r.Context().Done():
+			return
+		}
+	}
+}
+
+// feed writes to a stream until that fails.
+type feed struct {
+	w     http.ResponseWriter
+	flush func() error
+	err   error
+}
+
+func (f *feed) send(record autoscaler.Record) {
+	data, err := asJSON(record)
+	if err != nil {
+		f.err = err
+		return
+	}
+	f.write("id: %d\nevent: record\ndata: %s\n\n", record.Sequence, data)
+}
+
+func (f *feed) ping() { f.write(": ping\n\n") }
+
+func (f *feed) write(format string, args ...any) {
+	if f.err != nil {
+		return
+	}
+	if _, f.err = fmt.Fprintf(f.w, format, args...); f.err == nil {
+		f.err = f.flush()
+	}
+}
