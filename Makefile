@@ -80,6 +80,7 @@ fuzz: ## Run every fuzz target for FUZZTIME (20s).
 
 .PHONY: generate
 generate: ## Regenerate what is made from the code: the configuration reference, the table of requests.
+generate: ## Regenerate what is made from the code: the configuration reference, the table of metrics.
 	go generate ./...
 
 .PHONY: docs

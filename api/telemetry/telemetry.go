@@ -98,6 +98,8 @@ func New(o Options) *Metrics {
 	return m
 }
 
+//go:generate go test -run=^(TestStory|TestPageIsCurrent)$ . -update
+
 const prefix = "custom_pod_autoscaler_"
 
 // buckets are the upper bounds of durations, in seconds. Hooks time out after 5 s
