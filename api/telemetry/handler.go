@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
@@ -39,7 +40,7 @@ func (m *Metrics) Handler() http.Handler { return http.HandlerFunc(m.serve) }
 func (m *Metrics) serve(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
-		http.Error(w, "the metrics can only be read", http.StatusMethodNotAllowed)
+		refuse(w, http.StatusMethodNotAllowed, "the metrics can only be read")
 		return
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), scrapeTimeout)
@@ -49,7 +50,7 @@ func (m *Metrics) serve(w http.ResponseWriter, r *http.Request) {
 	select {
 	case m.scrapes <- struct{}{}:
 	default:
-		http.Error(w, "too many scrapes at once", http.StatusServiceUnavailable)
+		refuse(w, http.StatusServiceUnavailable, "too many scrapes at once")
 		return
 	}
 	// What is asked may hang: then the scrape keeps its place until that ends,
@@ -65,7 +66,7 @@ func (m *Metrics) serve(w http.ResponseWriter, r *http.Request) {
 	case s := <-done:
 		s.answer(w, r, zip)
 	case <-ctx.Done():
-		http.Error(w, "the metrics could not be gathered in time", http.StatusServiceUnavailable)
+		refuse(w, http.StatusServiceUnavailable, "the metrics could not be gathered in time")
 	}
 }
 
@@ -109,7 +110,7 @@ var compressors = sync.Pool{New: func() any { return gzip.NewWriter(io.Discard) 
 // answer sends it, to a scraper that reads slowly for a while at most.
 func (s *scrape) answer(w http.ResponseWriter, r *http.Request, zip bool) {
 	if s.err != nil {
-		http.Error(w, "the metrics could not be gathered: "+s.err.Error(), http.StatusInternalServerError)
+		refuse(w, http.StatusInternalServerError, "the metrics could not be gathered: "+s.err.Error())
 		return
 	}
 	w.Header().Set("Content-Type", contentType)
@@ -125,6 +126,15 @@ func (s *scrape) answer(w http.ResponseWriter, r *http.Request, zip bool) {
 	_, _ = w.Write(s.body.Bytes())                                // a scraper that went away misses nothing
 	_ = connection.Flush()
 	_ = connection.SetWriteDeadline(time.Time{})
+}
+
+// refuse answers as the REST API does.
+func refuse(w http.ResponseWriter, code int, message string) {
+	body, _ := json.Marshal(map[string]any{"message": message, "code": code}) // cannot fail
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(code)
+	_, _ = w.Write(body)
 }
 
 // takesGzip says whether the answer may be compressed.

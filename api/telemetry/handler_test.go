@@ -77,7 +77,8 @@ func TestMethods(t *testing.T) {
 	if answer := s.get(http.MethodHead, ""); answer.Code != http.StatusOK || answer.Body.Len() != 0 || answer.Header().Get("Content-Length") == "0" {
 		t.Errorf("HEAD: got %d, %d bytes of %s", answer.Code, answer.Body.Len(), answer.Header().Get("Content-Length"))
 	}
-	if answer := s.get(http.MethodPost, ""); answer.Code != http.StatusMethodNotAllowed || answer.Header().Get("Allow") != "GET, HEAD" {
+	if answer := s.get(http.MethodPost, ""); answer.Code != http.StatusMethodNotAllowed || answer.Header().Get("Allow") != "GET, HEAD" ||
+		answer.Body.String() != `{"code":405,"message":"the metrics can only be read"}` {
 		t.Errorf("POST: got %d, %v", answer.Code, answer.Header())
 	}
 }
