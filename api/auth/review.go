@@ -169,7 +169,7 @@ func (r *reviewer) review(ctx context.Context, client rest.Interface, resource s
 	}
 	if !r.away.Swap(true) {
 		r.log.Warn("The API server cannot be asked about the callers of the REST API: they are refused with 503. "+
-			"Check that it is reached, and that the service account may create tokenreviews and subjectaccessreviews, see docs/rbac.md",
+			"Check that it is reached, and that the service account may create tokenreviews and subjectaccessreviews (the ClusterRole system:auth-delegator)",
 			"asked", resource, "error", err)
 	}
 	return err
