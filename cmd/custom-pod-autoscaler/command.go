@@ -48,7 +48,9 @@ func newCommand() *cobra.Command {
 	_ = settings.BindPFlag("config", root.PersistentFlags().Lookup("config"))
 	_ = settings.BindPFlag("kubeconfig", root.Flags().Lookup("kubeconfig"))
 	_ = settings.BindEnv("config", config.PathVariable)
-	root.AddCommand(newValidateCommand(settings), newPauseCommand(settings), newResumeCommand(settings), newVersionCommand())
+	root.AddCommand(
+		newValidateCommand(settings), newStatusCommand(settings), newRecordsCommand(settings), newPauseCommand(settings), newResumeCommand(settings),
+		newScaleCommand(settings), newOverrideCommand(settings), newVersionCommand())
 	// Not by cobra's template: the linker keeps every exported method of the
 	// program for one, which is 4 MB.
 	root.Flags().BoolVarP(&printsVersion, "version", "v", false, "print the version")

@@ -8,11 +8,14 @@ import (
 	"os/exec"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
 func TestMain(m *testing.M) {
+	// What is printed is in the reader's zone.
+	time.Local = time.FixedZone("CET", 60*60)
 	testscript.Main(m, map[string]func(){"custom-pod-autoscaler": main})
 }
 

@@ -60,9 +60,9 @@ func (o *operated) Resume(context.Context, autoscaler.Caller) error {
 	return o.err
 }
 
-// operate serves the control socket of the autoscaler shop/deployment/web for
-// the test, and returns the configuration that leads to it.
-func operate(t *testing.T, o *operated, more string) (config string) {
+// configure has the control sockets in a folder of the test's, and returns the
+// configuration of the autoscaler shop/deployment/web.
+func configure(t *testing.T, more string) (config string) {
 	t.Helper()
 	folder, err := os.MkdirTemp("", "cpa") //nolint:usetesting // t.TempDir's are long for a socket
 	if err != nil {
@@ -80,6 +80,14 @@ evaluate: {type: shell, shell: {entrypoint: ./evaluate.sh}}
 	if err := os.WriteFile(config, []byte(content), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	return config
+}
+
+// operate serves the control socket of the autoscaler shop/deployment/web for
+// the test, and returns the configuration that leads to it.
+func operate(t *testing.T, o *operated, more string) (config string) {
+	t.Helper()
+	config = configure(t, more)
 	server := listenControl(t.Context(), "shop/deployment/web", backend(o, slog.New(slog.DiscardHandler)))
 	if server == nil {
 		t.Fatal("there is no socket")
