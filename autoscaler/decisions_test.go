@@ -652,7 +652,9 @@ func TestNothingIsWrittenAfterTheTerm(t *testing.T) {
 // slowWriter is an API server that does not answer.
 type slowWriter struct{}
 
-func (*slowWriter) Write(ctx context.Context, _, _ int32) error {
+func (*slowWriter) Write(ctx context.Context, _ scale.Decision) error {
 	<-ctx.Done()
 	return ctx.Err()
 }
+
+func (*slowWriter) Withdraw() {}

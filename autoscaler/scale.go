@@ -98,7 +98,11 @@ func (a *Autoscaler) scale(ctx context.Context, j *journey) *Failure {
 	a.history.Record(j.now, decision)
 	j.record.Decision = &decision
 	unevaluated := j.record.Evaluation == nil && decision.Desired == decision.Current
-	if decision.Disabled || unevaluated || j.record.DryRun {
+	if j.record.DryRun {
+		return nil
+	}
+	if decision.Disabled || unevaluated {
+		a.deps.Writer.Withdraw()
 		return nil
 	}
 
@@ -109,6 +113,7 @@ func (a *Autoscaler) scale(ctx context.Context, j *journey) *Failure {
 		MaxReplicas:    j.record.Bounds.Max.Replicas,
 	}
 	if err := scale.Tell(ctx, j.run, execute.StagePreScale, j.snapshot.Target, info, decision); err != nil {
+		a.deps.Writer.Withdraw()
 		return failure(execute.StagePreScale, err)
 	}
 	if err := a.write(ctx, j, intended); err != nil {
@@ -143,6 +148,7 @@ func (a *Autoscaler) write(ctx context.Context, j *journey, intended int) (err e
 	decision := j.record.Decision
 	for range maxWrites {
 		if decision.Disabled || decision.Desired == decision.Current {
+			a.deps.Writer.Withdraw()
 			return nil
 		}
 		err = a.attempt(ctx, j, intended)
@@ -190,7 +196,7 @@ func (a *Autoscaler) attempt(ctx context.Context, j *journey, intended int) erro
 	if err != nil {
 		return err
 	}
-	err = a.deps.Writer.Write(ctx, decision.Current, decision.Desired)
+	err = a.deps.Writer.Write(ctx, *decision)
 	a.memory.note(func(k *scale.Kept) bool {
 		switch {
 		case err == nil:

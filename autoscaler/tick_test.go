@@ -273,9 +273,41 @@ type refusingWriter struct {
 	calls int
 }
 
-func (w *refusingWriter) Write(context.Context, int32, int32) error {
+func (w *refusingWriter) Write(context.Context, scale.Decision) error {
 	w.calls++
 	return w.err
+}
+
+func (*refusingWriter) Withdraw() {}
+
+// Whatever a run decides but to change the count takes back what an earlier
+// write left undone.
+func TestWithdrawing(t *testing.T) {
+	for _, test := range []struct {
+		name      string
+		world     *world
+		hooks     execute.Hooks
+		dryRun    bool
+		withdrawn int
+	}{
+		{name: "a change", world: newWorld(2), hooks: wants(`{"targetReplicas": 4}`)},
+		{name: "no change", world: newWorld(4), hooks: wants(`{"targetReplicas": 4}`), withdrawn: 1},
+		{name: "a failed run", world: newWorld(2), hooks: wants(`{}`), withdrawn: 1},
+		{name: "a disabled target", world: newWorld(0), hooks: wants(`{"targetReplicas": 4}`), withdrawn: 1},
+		{name: "preScale objects", world: newWorld(2), hooks: execute.Hooks{
+			execute.StageMetric: prints("5"), execute.StageEvaluate: prints(`{"targetReplicas": 4}`), execute.StagePreScale: fails(),
+		}, withdrawn: 1},
+		{name: "a dry run", world: newWorld(4), hooks: wants(`{"targetReplicas": 4}`), dryRun: true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			trigger := scheduled
+			trigger.DryRun = test.dryRun
+			test.world.start(testConfig(), test.hooks).Tick(t.Context(), now, trigger)
+			if test.world.withdrawn != test.withdrawn {
+				t.Errorf("withdrawn %d times, want %d", test.world.withdrawn, test.withdrawn)
+			}
+		})
+	}
 }
 
 func TestDryRunsAreNotRemembered(t *testing.T) {

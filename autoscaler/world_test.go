@@ -39,9 +39,11 @@ type world struct {
 	replicas int32
 	fault    error
 	// before is called before a write, to interfere.
-	before  func(w *world)
-	writes  []string
-	records []Record
+	before func(w *world)
+	writes []string
+	// withdrawn counts the calls of Withdraw.
+	withdrawn int
+	records   []Record
 }
 
 func newWorld(replicas int32, pods ...string) *world {
@@ -83,7 +85,8 @@ func (w *world) Scale(context.Context) (resource.Scale, error) {
 	return resource.Scale{Replicas: w.replicas}, w.fault
 }
 
-func (w *world) Write(_ context.Context, from, to int32) error {
+func (w *world) Write(_ context.Context, d scale.Decision) error {
+	from, to := d.Current, d.Desired
 	if w.before != nil {
 		w.before(w)
 	}
@@ -98,6 +101,12 @@ func (w *world) Write(_ context.Context, from, to int32) error {
 	w.replicas = to
 	w.writes = append(w.writes, fmt.Sprintf("%d->%d", from, to))
 	return nil
+}
+
+func (w *world) Withdraw() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.withdrawn++
 }
 
 func (w *world) Observe(r Record) {

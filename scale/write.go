@@ -19,11 +19,19 @@ import (
 // the count again to know which.
 var ErrRefused = errors.New("the API server refused the patch")
 
+// ErrDeferred says that nothing was written yet: the Writer does it later by
+// itself, unless it is told otherwise by then. Its words say why it waits.
+var ErrDeferred = errors.New("the count is written later")
+
 // Writer writes a replica count.
 type Writer interface {
-	// Write changes the count from one to the other. It answers ErrRefused,
-	// and writes nothing, when the count is not from any more.
-	Write(ctx context.Context, from, to int32) error
+	// Write changes the count from what is current to what is desired. It
+	// answers ErrRefused, and writes nothing, when the count is another by now,
+	// and ErrDeferred when it is to wait.
+	Write(ctx context.Context, d Decision) error
+	// Withdraw gives up what an earlier Write left undone, if anything: the
+	// count is to stay as it is.
+	Withdraw()
 }
 
 // APIWriter writes through the scale subresource. It is safe for concurrent
@@ -37,7 +45,8 @@ func NewAPIWriter(target *resource.Target) *APIWriter { return &APIWriter{target
 
 // Write sends one JSON patch that tests the count and replaces it, so that the
 // API server itself does both or neither.
-func (w *APIWriter) Write(ctx context.Context, from, to int32) error {
+func (w *APIWriter) Write(ctx context.Context, d Decision) error {
+	from, to := d.Current, d.Desired
 	patch, err := json.Marshal([]operation{
 		{Op: "test", Path: "/spec/replicas", Value: stored(from)},
 		{Op: "replace", Path: "/spec/replicas", Value: to},
@@ -54,6 +63,9 @@ func (w *APIWriter) Write(ctx context.Context, from, to int32) error {
 	}
 	return nil
 }
+
+// Withdraw does nothing: Write leaves nothing undone.
+func (*APIWriter) Withdraw() {}
 
 // operation is one step of a JSON patch (RFC 6902).
 type operation struct {

@@ -220,7 +220,7 @@ func TestAWriteTestsTheCount(t *testing.T) {
 		{live: 0, from: 3, to: 4, refused: true},
 	} {
 		d.scale(step.live)
-		err := writer.Write(t.Context(), step.from, step.to)
+		err := writer.Write(t.Context(), scale.Decision{Current: step.from, Desired: step.to})
 		if refused := errors.Is(err, scale.ErrRefused); refused != step.refused || (err != nil && !refused) {
 			t.Errorf("%+v: %v", step, err)
 		}
