@@ -35,6 +35,9 @@ func (o LogObserver) Observe(r Record) {
 	if d := r.Decision; d != nil {
 		message = outcome(r)
 		attributes = append(attributes, slog.Int("from", int(d.Current)), slog.Int("to", int(d.Desired)), slog.String("reason", d.Explain()))
+		if r.Deferred != "" {
+			attributes = append(attributes, slog.String("deferred", r.Deferred))
+		}
 		if d.Fallback {
 			attributes = append(attributes, slog.Bool("fallback", true))
 		}
@@ -82,6 +85,8 @@ func outcome(r Record) string {
 		return "Dry run"
 	case r.Written:
 		return "Scaled"
+	case r.Deferred != "":
+		return "To be scaled later"
 	case r.Decision.Disabled:
 		return "Left alone, scaling is disabled"
 	default:

@@ -101,6 +101,9 @@ type Record struct {
 	Decision *scale.Decision `json:"decision,omitempty"`
 	// Written says that the count was changed.
 	Written bool `json:"written"`
+	// Deferred is why the count is written only later, by the Writer itself;
+	// empty if it is not.
+	Deferred string `json:"deferred,omitempty"`
 	// Failure is why the run ended early, nil if it did not. A run that failed
 	// after it wrote has scaled all the same.
 	Failure *Failure `json:"failure,omitempty"`

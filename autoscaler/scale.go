@@ -143,7 +143,7 @@ func (a *Autoscaler) decide(j *journey, current int32, history *scale.History) (
 
 // write changes the count to what the record's decision desires, if that is a
 // change. When somebody else changed it meanwhile, or an operator stepped in,
-// it decides again.
+// it decides again. A write that waits is no failure.
 func (a *Autoscaler) write(ctx context.Context, j *journey, intended int) (err error) {
 	decision := j.record.Decision
 	for range maxWrites {
@@ -154,6 +154,10 @@ func (a *Autoscaler) write(ctx context.Context, j *journey, intended int) (err e
 		err = a.attempt(ctx, j, intended)
 		if err == nil {
 			j.record.Written = true
+			return nil
+		}
+		if errors.Is(err, scale.ErrDeferred) {
+			j.record.Deferred = err.Error()
 			return nil
 		}
 		refused := errors.Is(err, scale.ErrRefused)
@@ -204,7 +208,8 @@ func (a *Autoscaler) attempt(ctx context.Context, j *journey, intended int) erro
 		case errors.Is(err, scale.ErrRefused):
 			k.Pending = nil
 		default:
-			// It may have been done all the same: the next count read tells.
+			// It may have been done all the same, or be done later: the next
+			// count read tells.
 			return false
 		}
 		return true

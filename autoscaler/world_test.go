@@ -40,7 +40,10 @@ type world struct {
 	fault    error
 	// before is called before a write, to interfere.
 	before func(w *world)
-	writes []string
+	// deferring answers writes with ErrDeferred.
+	deferring bool
+	deferred  *scale.Decision
+	writes    []string
 	// withdrawn counts the calls of Withdraw.
 	withdrawn int
 	records   []Record
@@ -95,6 +98,10 @@ func (w *world) Write(_ context.Context, d scale.Decision) error {
 	if w.fault != nil {
 		return w.fault
 	}
+	if w.deferring {
+		w.deferred = &d
+		return fmt.Errorf("%w: in a minute", scale.ErrDeferred)
+	}
 	if w.replicas != from {
 		return fmt.Errorf("from %d: %w", from, scale.ErrRefused)
 	}
@@ -106,6 +113,7 @@ func (w *world) Write(_ context.Context, d scale.Decision) error {
 func (w *world) Withdraw() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.deferred = nil
 	w.withdrawn++
 }
 
