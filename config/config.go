@@ -132,6 +132,10 @@ type Autoscaler struct {
 	// [Where to keep](#state) what must survive a restart.
 	State State `json:"state" env:"CPA_state"`
 
+	// [Writes counts to a Git repository](#gitops), instead of scaling or as a
+	// record of it.
+	GitOps *GitOps `json:"gitOps" env:"CPA_gitOps"`
+
 	// [Metrics that Kubernetes knows](#kubernetesmetricspecs) (CPU, memory,
 	// custom and external ones) to gather before each run and hand to the
 	// hooks as `kubernetesMetrics`.

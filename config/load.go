@@ -272,6 +272,7 @@ func (c *Config) complete() {
 	if c.Fallback != nil {
 		c.Fallback.Behavior = cmp.Or(c.Fallback.Behavior, FallbackStatic)
 	}
+	c.GitOps.complete()
 	// A path alone is not completed: it was meant to be used.
 	if c.State == (State{}) {
 		c.State.Store = StateNone

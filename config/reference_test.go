@@ -95,6 +95,7 @@ func TestDocumentedExamplesAreValid(t *testing.T) {
 		"state.yaml":           required,
 		"leader-election.yaml": required,
 		"auth.yaml":            required,
+		"gitops.yaml":          required,
 	} {
 		t.Run(name, func(t *testing.T) {
 			loaded, err := load(t, testdata(t, name)+rest, nil)
@@ -177,6 +178,23 @@ func blocks(t *testing.T) map[string]block {
 		t.Fatal(err)
 	}
 	schedule, fallback := decisions.Config.Schedules[0], decisions.Config.Fallback
+	git, err := load(t, required+"gitOps: {repository: /r, mode: instead, file: f, replicas: r}", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	missingGit := func(g config.GitOps) []string {
+		return faultyKeys(with(func(c *config.Config) { c.GitOps = &g }))
+	}
+	gitOps := config.GitOps{
+		Branch: git.Config.GitOps.Branch, Message: git.Config.GitOps.Message, Timeout: git.Config.GitOps.Timeout,
+		MinInterval: git.Config.GitOps.MinInterval, Author: git.Config.GitOps.Author, Update: git.Config.GitOps.Update,
+	}
+	valid := *git.Config.GitOps
+	reached := func(change func(g *config.GitOps)) config.GitOps {
+		g := valid
+		change(&g)
+		return g
+	}
 	return map[string]block{
 		"Autoscaler":     {value: reflect.ValueOf(config.Default().Autoscaler), required: faultyKeys(config.Default()), top: true},
 		"Process":        {value: reflect.ValueOf(config.Default().Process), top: true},
@@ -191,6 +209,14 @@ func blocks(t *testing.T) map[string]block {
 				c.APIConfig.Auth.Certificates = []config.CertificateAuth{{}}
 			})),
 		},
+		"GitOps":     {value: reflect.ValueOf(gitOps), required: missingGit(gitOps)},
+		"GitAuthor":  {value: reflect.ValueOf(gitOps.Author)},
+		"GitSigning": {value: reflect.ValueOf(config.GitSigning{}), required: missingGit(reached(func(g *config.GitOps) { g.Signing = &config.GitSigning{} }))},
+		"GitSSH": {value: reflect.ValueOf(config.GitSSH{}), required: missingGit(reached(func(g *config.GitOps) {
+			g.Repository, g.SSH = "ssh://git@host/r", &config.GitSSH{}
+		}))},
+		"GitHTTPS":  {value: reflect.ValueOf(config.GitHTTPS{Username: "x-access-token"})},
+		"GitUpdate": {value: reflect.ValueOf(gitOps.Update)},
 		"Schedule": {
 			value:    reflect.ValueOf(config.Schedule{Timezone: schedule.Timezone}),
 			required: faultyKeys(with(func(c *config.Config) { c.Schedules = []config.Schedule{{}} })),
@@ -228,11 +254,18 @@ type source struct {
 
 func readSource(t *testing.T) source {
 	t.Helper()
-	file, err := parser.ParseFile(token.NewFileSet(), "config.go", nil, parser.ParseComments)
-	if err != nil {
-		t.Fatal(err)
-	}
 	s := source{comments: map[string]string{}, constants: map[string][]string{}}
+	for _, name := range []string{"config.go", "gitops.go"} {
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ParseComments)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.read(file)
+	}
+	return s
+}
+
+func (s source) read(file *ast.File) {
 	ast.Inspect(file, func(node ast.Node) bool {
 		switch node := node.(type) {
 		case *ast.TypeSpec:
@@ -240,14 +273,17 @@ func readSource(t *testing.T) source {
 				s.addComments(node.Name.Name, fields)
 			}
 		case *ast.ValueSpec:
-			if kind, ok := node.Type.(*ast.Ident); ok {
-				value := strings.Trim(node.Values[0].(*ast.BasicLit).Value, `"`)
+			kind, ok := node.Type.(*ast.Ident)
+			if !ok || len(node.Values) == 0 {
+				return true
+			}
+			if literal, ok := node.Values[0].(*ast.BasicLit); ok && literal.Kind == token.STRING {
+				value := strings.Trim(literal.Value, `"`)
 				s.constants[kind.Name] = append(s.constants[kind.Name], "`"+value+"`")
 			}
 		}
 		return true
 	})
-	return s
 }
 
 func (s source) addComments(block string, fields *ast.StructType) {

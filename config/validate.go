@@ -184,6 +184,9 @@ func (v *validator) autoscaler(a Autoscaler) {
 		v.fallback("fallback", *a.Fallback, a.MinReplicas, a.MaxReplicas)
 	}
 	v.state("state", a.State)
+	if a.GitOps != nil {
+		v.gitOps("gitOps", a.GitOps)
+	}
 	for i := range a.KubernetesMetricSpecs {
 		v.metricSpec(at("kubernetesMetricSpecs", i), &a.KubernetesMetricSpecs[i])
 	}
