@@ -85,7 +85,7 @@ type GitAuthor struct {
 type GitSigning struct {
 	// `openpgp`, as of GnuPG, or `ssh`.
 	Format GitSignature `json:"format"`
-	// The file of the private key: ASCII text, as `gpg --armor` exports it, for `openpgp`, PEM for `ssh`.
+	// The file of the private key: exported by GnuPG as text for `openpgp`, PEM for `ssh`.
 	KeyFile string `json:"keyFile"`
 	// The file of the key's passphrase, if it has one.
 	PassphraseFile string `json:"passphraseFile"`

@@ -1,0 +1,465 @@
+// Copyright The Custom Pod Autoscaler Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package gitops writes counts to a file in a Git repository, from which
+// something else applies them, or in which they are a record.
+//
+// Every commit is made from the tip of the branch as it is at that moment: the
+// numbers are replaced in the file as it stands there, and nothing else. It is
+// pushed without force; when somebody else was faster it is made anew.
+package gitops
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"github.com/go-git/go-git/v5/plumbing"
+	"github.com/go-git/go-git/v5/plumbing/object"
+
+	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/config"
+	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/scale"
+)
+
+// Errors of Update, and of a file that cannot be written.
+var (
+	// ErrNotEnabled says that gitOps.update is not enabled.
+	ErrNotEnabled = errors.New("files cannot be committed: set gitOps.update.enabled and gitOps.update.allowedPath")
+	// ErrRefused says that what was asked for will not be done, however often
+	// it is tried.
+	ErrRefused = errors.New("refused")
+)
+
+// refusal is an ErrRefused in its own words.
+type refusal struct{ message string }
+
+func (r *refusal) Error() string        { return r.message }
+func (r *refusal) Is(target error) bool { return target == ErrRefused }
+
+func refused(format string, args ...any) error {
+	return &refusal{message: fmt.Sprintf(format, args...)}
+}
+
+// The names of what a file may hold, which are also the keys of gitOps with
+// their paths.
+const (
+	nameReplicas = "replicas"
+	nameMin      = "minReplicas"
+	nameMax      = "maxReplicas"
+)
+
+var timeNow = time.Now
+
+// Wanted is what the file is to say.
+type Wanted struct {
+	// Replicas, Min and Max are the numbers; nil leaves one as it is.
+	Replicas, Min, Max *int32
+	// From is the replica count before.
+	From int32
+	// Reason is why, in words.
+	Reason string
+	// ID names the decision, in the trailer CPA-Decision-Id. Empty makes one.
+	ID string
+	// DryRun commits nothing: Status shows what would change.
+	DryRun bool
+}
+
+// same says whether two want the same numbers.
+func (w Wanted) same(other Wanted) bool {
+	return equal(w.Replicas, other.Replicas) && equal(w.Min, other.Min) && equal(w.Max, other.Max)
+}
+
+func equal(a, b *int32) bool { return a == b || a != nil && b != nil && *a == *b }
+
+// Options are what a Repository needs beside its configuration.
+type Options struct {
+	// ID names the autoscaler, in commits.
+	ID string
+	// Log is told of commits and of failures.
+	Log *slog.Logger
+	// Leading says whether this process may commit counts; nil is always.
+	Leading func() bool
+	// Now is the clock; nil is time.Now.
+	Now func() time.Time
+	// Dir is where the temporary copy of the repository is made; empty is the
+	// system's place for such.
+	Dir string
+}
+
+// Repository commits to one branch of one repository. Run does the work; all
+// else is safe for concurrent use.
+type Repository struct {
+	id      string
+	config  config.GitOps
+	place   config.GitPlace
+	log     *slog.Logger
+	leading func() bool
+	now     func() time.Time
+	paths   map[string]config.YAMLPath
+	connect func() (remote, error)
+	pace    pace
+
+	// remote is Run's alone.
+	remote remote
+	// updates are those that wait for Run.
+	updates chan *update
+	// changed has Run look at what is pending.
+	changed chan struct{}
+
+	mu sync.Mutex
+	// pending is the count that is to be committed, dry the one of which only
+	// the difference is to be shown.
+	pending *pending
+	dry     *Wanted
+	// recorded is what was committed last, in the mode record.
+	recorded *Wanted
+	// lastCommit is when a count was committed last, lastDry when a difference
+	// was made.
+	lastCommit, lastDry time.Time
+	// failures counts those in a row; retry is when to try again.
+	failures int
+	retry    time.Time
+	// live is the count of the target as it was seen last, and arriving what
+	// was pushed and is not there yet.
+	live     int32
+	arriving *arriving
+	status   Status
+}
+
+// pace is how often is tried what fails.
+type pace struct {
+	// again is the pause before the same push is tried again, first and last
+	// that before a failed one is, at first and at most.
+	again, first, last time.Duration
+	// patience is how long Write waits.
+	patience time.Duration
+}
+
+// maxPushes is how often one count is pushed in a row when others push too.
+const maxPushes = 5
+
+// Status is what became of it all.
+type Status struct {
+	// Repository is its address, which holds no credentials.
+	Repository string         `json:"repository"`
+	Branch     string         `json:"branch"`
+	File       string         `json:"file"`
+	Mode       config.GitMode `json:"mode"`
+	// LastCommit is the hash of the last commit, and LastCommitTime when it was
+	// pushed.
+	LastCommit     string     `json:"lastCommit,omitempty"`
+	LastCommitTime *time.Time `json:"lastCommitTime,omitempty"`
+	// Pending is what is yet to be pushed.
+	Pending *Pending `json:"pending,omitempty"`
+	// LastError is why that has failed; empty once it has not.
+	LastError string `json:"lastError,omitempty"`
+	// Diff is what a dry run would have changed in the file.
+	Diff string `json:"diff,omitempty"`
+}
+
+// Pending is what is yet to be pushed. To, Min and Max are nil where they are
+// left as they are.
+type Pending struct {
+	From   int32     `json:"from"`
+	To     *int32    `json:"to,omitempty"`
+	Min    *int32    `json:"minReplicas,omitempty"`
+	Max    *int32    `json:"maxReplicas,omitempty"`
+	Since  time.Time `json:"since"`
+	Reason string    `json:"reason,omitempty"`
+}
+
+// Outcome is what became of an Update.
+type Outcome struct {
+	// OID is the hash of the commit, or of the branch's tip if nothing changed.
+	OID string
+	// Changed says whether there was anything to commit.
+	Changed bool
+}
+
+// New makes a Repository. It reads the files of keys and passwords, to tell at
+// once of those that cannot be used, and reaches for nothing else.
+func New(c config.GitOps, o Options) (*Repository, error) {
+	place, err := c.Place()
+	if err != nil {
+		return nil, fmt.Errorf("gitOps.repository: %w", err)
+	}
+	r := &Repository{
+		id: o.ID, config: c, place: place, log: o.Log, leading: o.Leading, now: o.Now, paths: map[string]config.YAMLPath{},
+		pace:    pace{again: 200 * time.Millisecond, first: 2 * time.Second, last: 5 * time.Minute, patience: 10 * time.Second},
+		updates: make(chan *update, maxUpdates), changed: make(chan struct{}, 1),
+		status: Status{Repository: place.String(), Branch: c.Branch, File: c.File, Mode: c.Mode},
+	}
+	if r.leading == nil {
+		r.leading = func() bool { return true }
+	}
+	if r.now == nil {
+		r.now = time.Now
+	}
+	if r.log == nil {
+		r.log = slog.New(slog.DiscardHandler)
+	}
+	for name, text := range map[string]string{nameReplicas: c.Replicas, nameMin: c.MinReplicas, nameMax: c.MaxReplicas} {
+		if text == "" {
+			continue
+		}
+		if r.paths[name], err = config.ParseYAMLPath(text); err != nil {
+			return nil, fmt.Errorf("gitOps.%s: %w", name, err)
+		}
+	}
+	if _, err := newSigner(c.Signing); err != nil {
+		return nil, err
+	}
+	return r, r.reach(o.Dir)
+}
+
+// reach chooses the way to the repository.
+func (r *Repository) reach(dir string) error {
+	branch := plumbing.NewBranchReferenceName(r.config.Branch)
+	if r.place.Scheme == "file" {
+		r.connect = func() (remote, error) { return &local{path: r.place.Path, branch: branch}, nil }
+		return (&local{path: r.place.Path, branch: branch}).check()
+	}
+	var way interface {
+		transport
+		check() error
+	}
+	if r.place.Scheme == "ssh" {
+		if r.config.SSH == nil {
+			return errors.New("gitOps.ssh: is required for a repository over SSH")
+		}
+		way = &overSSH{place: r.place, access: *r.config.SSH}
+	} else {
+		access := config.GitHTTPS{}
+		if r.config.HTTPS != nil {
+			access = *r.config.HTTPS
+		}
+		way = &overHTTPS{base: strings.TrimSuffix(r.place.String(), "/"), access: access}
+	}
+	r.connect = func() (remote, error) {
+		return &server{transport: way, branch: branch, clone: &clone{parent: dir}}, nil
+	}
+	return way.check()
+}
+
+// Write commits a decision, and waits until it is pushed. What fails stays
+// pending: Run tries again until Write or Withdraw say otherwise, or another
+// process leads. It answers scale.ErrDeferred where it leaves it to Run: soon
+// after another commit, and when a push takes long.
+func (r *Repository) Write(ctx context.Context, d scale.Decision) error {
+	if !r.leading() {
+		return errNotLeading
+	}
+	to := d.Desired
+	result := make(chan error, 1)
+	r.mu.Lock()
+	p := r.want(Wanted{Replicas: &to, From: d.Current, Reason: d.Explain()})
+	switch now := r.now(); {
+	case r.failures > 0 && now.Before(r.retry):
+		err := fmt.Errorf("committing %d replicas: %s (it is tried again at %s)", to, r.status.LastError, r.retry.Format(time.TimeOnly))
+		r.mu.Unlock()
+		return err
+	case now.Before(r.due()):
+		due := r.due()
+		r.mu.Unlock()
+		r.wake()
+		return fmt.Errorf("%w: at %s, gitOps.minInterval after the commit before", scale.ErrDeferred, due.Format(time.TimeOnly))
+	}
+	p.results = append(p.results, result)
+	r.mu.Unlock()
+	r.wake()
+	patience := time.NewTimer(r.pace.patience)
+	defer patience.Stop()
+	select {
+	case err := <-result:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("committing %d replicas: %w", to, context.Cause(ctx))
+	case <-patience.C:
+		return fmt.Errorf("%w: the push has not ended after %s, and goes on", scale.ErrDeferred, r.pace.patience)
+	}
+}
+
+var (
+	errNotLeading = errors.New("another replica leads by now, so nothing is committed")
+	errWithdrawn  = errors.New("another count is wanted by now")
+)
+
+// want makes what is wanted pending, unless it is already, for whoever holds
+// the lock.
+func (r *Repository) want(w Wanted) *pending {
+	if p := r.pending; p != nil && p.same(w) {
+		return p
+	}
+	if w.ID == "" {
+		w.ID = rand.Text()
+	}
+	r.pending.settle(errWithdrawn)
+	r.pending = &pending{Wanted: w, since: r.now()}
+	return r.pending
+}
+
+// Withdraw gives up what is pending: the count is to stay as it is. A push that
+// is on its way is not called back.
+func (r *Repository) Withdraw() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.config.Mode == config.GitInstead && r.pending != nil {
+		r.pending.settle(errWithdrawn)
+		r.pending = nil
+	}
+}
+
+// Record has what is wanted committed by and by; the latest counts. What was
+// committed last is not committed again, also when somebody else has changed
+// the file since.
+func (r *Repository) Record(w Wanted) {
+	leads := r.leading()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	defer r.wake()
+	switch {
+	case w.DryRun:
+		r.dry = &w
+	case r.recorded != nil && r.recorded.same(w):
+		r.pending.settle(errWithdrawn)
+		r.pending = nil
+	case leads:
+		r.want(w)
+	}
+}
+
+// arriving is a count that was pushed and that the target does not have yet.
+type arriving struct {
+	count int32
+	// from are the counts that the target may still have: the one it had, and
+	// those that were pushed before.
+	from []int32
+	// until is when it is not waited for any longer.
+	until time.Time
+}
+
+// arrival is how long whatever applies the repository may take. After that the
+// count that is there counts again, so that a commit which somebody has taken
+// back does not leave the target alone for ever.
+const arrival = 15 * time.Minute
+
+// Current is the replica count to decide from, in the mode instead: the live
+// one, but from a push on the pushed one until the live one has become that. A
+// live count that is another altogether means that somebody else scaled: it
+// counts.
+func (r *Repository) Current(live int32) int32 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.live = live
+	a := r.arriving
+	if a == nil {
+		return live
+	}
+	expected := false
+	for _, count := range a.from {
+		expected = expected || count == live
+	}
+	late := !r.now().Before(a.until)
+	if live == a.count || !expected || late {
+		r.arriving = nil
+		if late && live != a.count {
+			r.log.Warn("A count that was pushed has not reached the target, and is not waited for any longer: does anything apply the repository?",
+				"autoscaler", r.id, "pushed", a.count, "live", live, "waited", arrival)
+		}
+		return live
+	}
+	return a.count
+}
+
+// maxArriving is how many counts are remembered that may be on their way.
+const maxArriving = 16
+
+// arrives notes a pushed count, for whoever holds the lock.
+func (r *Repository) arrives(count int32) {
+	from := []int32{r.live}
+	if a := r.arriving; a != nil {
+		from = append(a.from, a.count)
+		from = from[max(0, len(from)-maxArriving):]
+	}
+	if count == r.live && r.arriving == nil {
+		return
+	}
+	r.arriving = &arriving{count: count, from: from, until: r.now().Add(arrival)}
+}
+
+// Status is how things are.
+func (r *Repository) Status() Status {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	status := r.status
+	if p := r.pending; p != nil {
+		status.Pending = &Pending{From: p.From, To: p.Replicas, Min: p.Min, Max: p.Max, Since: p.since, Reason: oneLine(p.Reason)}
+	}
+	return status
+}
+
+// maxUpdates is how many updates wait at most.
+const maxUpdates = 16
+
+// Update commits a file, below gitOps.update.allowedPath, as it is; one that is
+// not there is made. It waits until that is pushed. Its error is ErrNotEnabled,
+// ErrRefused for what cannot be done that way, or of the repository.
+func (r *Repository) Update(ctx context.Context, path, content, message string) (Outcome, error) {
+	if err := r.checkUpdate(path, content, message); err != nil {
+		return Outcome{}, err
+	}
+	u := &update{ctx: ctx, path: path, content: content, message: message, id: rand.Text(), result: make(chan updated, 1)}
+	select {
+	case r.updates <- u:
+	default:
+		return Outcome{}, fmt.Errorf("%d updates wait already: try again later", maxUpdates)
+	}
+	select {
+	case done := <-u.result:
+		return done.Outcome, done.err
+	case <-ctx.Done():
+		return Outcome{}, fmt.Errorf("committing %s: %w", path, context.Cause(ctx))
+	}
+}
+
+func (r *Repository) checkUpdate(path, content, message string) error {
+	allowed := strings.TrimSuffix(r.config.Update.AllowedPath, "/")
+	switch {
+	case !r.config.Update.Enabled:
+		return ErrNotEnabled
+	case allowed != "." && !strings.HasPrefix(path, allowed+"/"):
+		return refused("the path must lie below %s (gitOps.update.allowedPath), got %q", allowed, shorten(path))
+	case int64(len(content)) > r.config.Update.MaxBytes:
+		return refused("the content must be at most %d bytes (gitOps.update.maxBytes), got %d", r.config.Update.MaxBytes, len(content))
+	case strings.TrimSpace(message) == "":
+		return refused("the commit message must say something")
+	case len(message) > maxMessage || !utf8.ValidString(message):
+		return refused("the commit message must be UTF-8 text of at most %d bytes", maxMessage)
+	}
+	if err := config.CheckGitPath(path); err != nil {
+		return refused("the path %v", err)
+	}
+	return nil
+}
+
+// maxMessage is the longest message of an update, in bytes.
+const maxMessage = 4096
+
+// who commits.
+func (r *Repository) who() object.Signature {
+	return object.Signature{Name: r.config.Author.Name, Email: r.config.Author.Email, When: r.now()}
+}
+
+// wake has Run look.
+func (r *Repository) wake() {
+	select {
+	case r.changed <- struct{}{}:
+	default:
+	}
+}
