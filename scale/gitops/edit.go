@@ -50,7 +50,6 @@ func edit(content []byte, wishes []wish) (edited []byte, changes []change, err e
 		return nil, nil, err
 	}
 	var nodes []*yaml.Node
-	edited = content
 	var cuts []cut
 	for _, w := range wishes {
 		node, err := before.find(w.path)
@@ -331,10 +330,9 @@ func (f file) cut(node *yaml.Node, digits string) (cut, error) {
 		begin += size
 	}
 	quote := ""
-	switch node.Style {
-	case yaml.SingleQuotedStyle:
+	if node.Style == yaml.SingleQuotedStyle {
 		quote = "'"
-	case yaml.DoubleQuotedStyle:
+	} else if node.Style == yaml.DoubleQuotedStyle {
 		quote = `"`
 	}
 	if !bytes.HasPrefix(f.content[begin:], []byte(quote+node.Value+quote)) {

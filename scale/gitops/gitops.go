@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -361,10 +362,7 @@ func (r *Repository) Current(live int32) int32 {
 	if a == nil {
 		return live
 	}
-	expected := false
-	for _, count := range a.from {
-		expected = expected || count == live
-	}
+	expected := slices.Contains(a.from, live)
 	late := !r.now().Before(a.until)
 	if live == a.count || !expected || late {
 		r.arriving = nil
@@ -384,7 +382,7 @@ const maxArriving = 16
 func (r *Repository) arrives(count int32) {
 	from := []int32{r.live}
 	if a := r.arriving; a != nil {
-		from = append(a.from, a.count)
+		from = slices.Concat(a.from, []int32{a.count})
 		from = from[max(0, len(from)-maxArriving):]
 	}
 	if count == r.live && r.arriving == nil {

@@ -78,7 +78,7 @@ func (t *overHTTPS) open(ctx context.Context, service string) (conversation, err
 		return nil, err
 	}
 	talk := &requests{client: client, username: t.access.Username, password: string(password), service: service, ctx: ctx}
-	response, err := talk.send(http.MethodGet, t.base+"/info/refs?service="+service, nil, "application/x-"+service+"-advertisement")
+	response, err := talk.send(http.MethodGet, t.base+"/info/refs?service="+service, nil, "application/x-"+service+"-advertisement") //nolint:bodyclose // close does
 	if err != nil {
 		talk.close()
 		return nil, err
@@ -102,7 +102,7 @@ type requests struct {
 func (t *requests) greeting() io.Reader { return t.greets }
 
 func (t *requests) ask(request []byte) (io.Reader, error) {
-	response, err := t.send(http.MethodPost, t.base+"/"+t.service, request, "application/x-"+t.service+"-result")
+	response, err := t.send(http.MethodPost, t.base+"/"+t.service, request, "application/x-"+t.service+"-result") //nolint:bodyclose // close does
 	if err != nil {
 		return nil, err
 	}

@@ -241,7 +241,7 @@ func words(changes []change) string {
 func (r *Repository) failed(err error) {
 	r.failures++
 	wait := min(r.pace.first<<min(r.failures-1, 16), r.pace.last)
-	wait = wait*3/4 + rand.N(wait/2+1)
+	wait = wait*3/4 + rand.N(wait/2+1) //nolint:gosec // jitter
 	r.retry = r.now().Add(wait)
 	if text := err.Error(); text != r.status.LastError {
 		r.log.Error("Committing to the repository failed, and is tried again", "autoscaler", r.id, "error", text, "in", wait.Round(time.Second))
@@ -275,7 +275,7 @@ func (r *Repository) diff(ctx context.Context, w Wanted) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	before, _, err := at.read(r.config.File, maxEditBytes)
+	before, err := at.read(r.config.File, maxEditBytes)
 	if err != nil {
 		return "", err
 	}
@@ -310,7 +310,8 @@ func (r *Repository) update(ctx context.Context, u *update) (Outcome, error) {
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	defer context.AfterFunc(u.ctx, func() { cancel(context.Cause(u.ctx)) })()
+	stop := context.AfterFunc(u.ctx, func() { cancel(context.Cause(u.ctx)) }) //nolint:contextcheck // It is the caller's.
+	defer stop()
 	d := r.commit(ctx, edition{
 		id: u.id, path: u.path,
 		make: func([]byte, bool) ([]byte, string, error) {
@@ -365,7 +366,7 @@ func (r *Repository) commit(ctx context.Context, e edition) done {
 // that wait for the same.
 func (r *Repository) pause(ctx context.Context, try int) bool {
 	longest := r.pace.again << try
-	timer := time.NewTimer(rand.N(longest) + 1)
+	timer := time.NewTimer(rand.N(longest) + 1) //nolint:gosec // jitter
 	defer timer.Stop()
 	select {
 	case <-timer.C:
@@ -435,7 +436,7 @@ func (r *Repository) draft(e edition, tip plumbing.Hash, store storer.EncodedObj
 	if err != nil {
 		return plumbing.ZeroHash, nil, err
 	}
-	before, _, err := at.read(e.path, maxReadBytes)
+	before, err := at.read(e.path, maxReadBytes)
 	there := err == nil
 	if err != nil && !errors.Is(err, errAbsent) {
 		return plumbing.ZeroHash, nil, err
@@ -507,7 +508,7 @@ func (r *Repository) bounded(ctx context.Context, exchange func(context.Context,
 		r.remote = nil
 		go func() {
 			<-ended
-			_ = with.close()
+			_ = with.close() //nolint:errcheck // The folder is for temporary files.
 		}()
 		return fmt.Errorf("%w: %w", errStuck, context.Cause(ctx))
 	}

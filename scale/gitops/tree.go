@@ -37,30 +37,29 @@ func openSnapshot(store storer.EncodedObjectStorer, tip plumbing.Hash) (snapshot
 // errAbsent says that a file is not there.
 var errAbsent = errors.New("there is no such file on the branch")
 
-// read is the content and the mode of a file.
-func (s snapshot) read(path string, most int64) ([]byte, filemode.FileMode, error) {
+// read is the content of a file.
+func (s snapshot) read(path string, most int64) ([]byte, error) {
 	folder := s.root
 	parts := strings.Split(path, "/")
 	for i, part := range parts {
 		tree, err := object.GetTree(s.store, folder)
 		if err != nil {
-			return nil, 0, fmt.Errorf("reading a folder: %w: %w", errCorrupt, err)
+			return nil, fmt.Errorf("reading a folder: %w: %w", errCorrupt, err)
 		}
 		at := slices.IndexFunc(tree.Entries, func(e object.TreeEntry) bool { return e.Name == part })
 		if at < 0 {
-			return nil, 0, fmt.Errorf("%s: %w", path, errAbsent)
+			break
 		}
 		entry, last := tree.Entries[at], i == len(parts)-1
 		if err := s.passable(strings.Join(parts[:i+1], "/"), entry.Mode, last); err != nil {
-			return nil, 0, err
+			return nil, err
 		}
 		if last {
-			content, err := s.blob(path, entry.Hash, most)
-			return content, entry.Mode, err
+			return s.blob(path, entry.Hash, most)
 		}
 		folder = entry.Hash
 	}
-	return nil, 0, errAbsent
+	return nil, errAbsent
 }
 
 // passable says what is wrong with an entry on the way to a file, or with the

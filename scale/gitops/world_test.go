@@ -6,6 +6,7 @@ package gitops
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -23,7 +24,7 @@ import (
 func TestMain(m *testing.M) {
 	for _, name := range []string{"git", "sshd", "ssh-keygen", "gpg"} {
 		if _, err := exec.LookPath(name); err != nil {
-			os.Stderr.WriteString("These tests need git, sshd, ssh-keygen and gpg: run `.ci/install git sshd gpg`. " + err.Error() + "\n")
+			fmt.Fprintln(os.Stderr, "These tests need git, sshd, ssh-keygen and gpg: run `.ci/install git sshd gpg`.", err)
 			os.Exit(1)
 		}
 	}
