@@ -42,6 +42,8 @@ type Backend struct {
 	Journal *autoscaler.Journal
 	// Settings are the configuration in force.
 	Settings *live.Settings
+	// Git is nil without gitOps.
+	Git Git
 	// Ready are what must hold for the process to do its work.
 	Ready *Checks
 	// Metrics answers Prometheus.
@@ -107,6 +109,8 @@ func (h *handler) routes() []route {
 		{method: "GET", path: "/api/v1/config", needs: configure, handle: h.getConfig},
 		{method: "PUT", path: "/api/v1/config", needs: configure, handle: h.putConfig},
 		{method: "DELETE", path: "/api/v1/config", needs: configure, handle: h.deleteConfig},
+
+		{method: "POST", path: "/api/v1/git/update", needs: configure, handle: h.updateGit},
 	}
 }
 

@@ -58,38 +58,35 @@ func (c *Checks) look(ctx context.Context) []error {
 }
 
 // livez says whether the process is worth keeping.
-func (h *handler) livez(w http.ResponseWriter, _ *http.Request) {
-	if err := h.autoscaler.Alive(); err != nil {
-		h.send(w, http.StatusServiceUnavailable, "text/plain; charset=utf-8", []byte("failed: "+err.Error()+"\n"))
-		return
-	}
-	h.send(w, http.StatusOK, "text/plain; charset=utf-8", []byte("ok\n"))
+func (h *handler) livez(w http.ResponseWriter, r *http.Request) {
+	h.probe(w, r, []string{"loop"}, []error{h.autoscaler.Alive()})
 }
 
-// readyz says whether it can do its work; with ?verbose it says so of each check.
+// readyz says whether it can do its work.
 func (h *handler) readyz(w http.ResponseWriter, r *http.Request) {
-	outcomes := h.Ready.look(r.Context())
+	names, outcomes := []string{"loop"}, append([]error{h.autoscaler.Alive()}, h.Ready.look(r.Context())...)
+	for _, check := range h.Ready.checks {
+		names = append(names, check.Name)
+	}
+	h.probe(w, r, names, outcomes)
+}
+
+// probe answers with what failed, or with ?verbose of each check what became of
+// it, as the API server of Kubernetes does.
+func (h *handler) probe(w http.ResponseWriter, r *http.Request, names []string, outcomes []error) {
 	var detail, failures strings.Builder
-	status := http.StatusOK
-	for i, err := range append([]error{h.autoscaler.Alive()}, outcomes...) {
-		name := "loop"
-		if i > 0 {
-			name = h.Ready.checks[i-1].Name
-		}
+	status, text := http.StatusOK, "ok\n"
+	for i, err := range outcomes {
 		if err == nil {
-			fmt.Fprintf(&detail, "[+]%s ok\n", name)
+			fmt.Fprintf(&detail, "[+]%s ok\n", names[i])
 			continue
 		}
-		status = http.StatusServiceUnavailable
-		fmt.Fprintf(&detail, "[-]%s failed: %v\n", name, err)
-		fmt.Fprintf(&failures, "failed: %s: %v\n", name, err)
+		fmt.Fprintf(&detail, "[-]%s failed: %v\n", names[i], err)
+		fmt.Fprintf(&failures, "failed: %s: %v\n", names[i], err)
+		status, text = http.StatusServiceUnavailable, failures.String()
 	}
-	text := "ok\n"
-	switch {
-	case r.URL.Query().Has("verbose"):
+	if r.URL.Query().Has("verbose") {
 		text = detail.String()
-	case failures.Len() > 0:
-		text = failures.String()
 	}
 	h.send(w, status, "text/plain; charset=utf-8", []byte(text))
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/bounds"
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/metric"
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/scale"
+	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/scale/gitops"
 )
 
 // status is an autoscaler as it is now.
@@ -35,6 +36,7 @@ type status struct {
 	Leader   leadership         `json:"leader"`
 	LastRun  *autoscaler.Record `json:"lastRun,omitempty"`
 	NextRun  time.Time          `json:"nextRun,omitzero"`
+	Git      *gitops.Status     `json:"git,omitempty"`
 }
 
 // replicas are the counts that are known.
@@ -79,6 +81,10 @@ func (h *handler) status(w http.ResponseWriter, r *http.Request) {
 	if now.Last != nil {
 		last := h.shown(r, *now.Last)
 		answer.LastRun = &last
+	}
+	if h.Git != nil {
+		git := h.Git.Status()
+		answer.Git = &git
 	}
 	h.write(w, http.StatusOK, answer)
 }

@@ -25,6 +25,7 @@ import (
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/metric"
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/resource"
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/scale"
+	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/scale/gitops"
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/state"
 )
 
@@ -64,6 +65,9 @@ func run(ctx context.Context, loaded config.Loaded, path, kubeconfig string, log
 		}),
 		log: log,
 	}
+	if p.git, err = newGit(loaded.Config.GitOps, p); err != nil {
+		return err
+	}
 	scaler, err := newAutoscaler(ctx, loaded.Config.Autoscaler, p)
 	if err != nil {
 		return err
@@ -95,6 +99,9 @@ func run(ctx context.Context, loaded config.Loaded, path, kubeconfig string, log
 		defer served()
 		return scaler.Run(ctx)
 	})
+	if p.git != nil {
+		group.Go(func() error { return p.git.Run(serving) })
+	}
 	group.Go(func() error { return p.events.Run(serving) })
 	if p.elector != nil {
 		group.Go(func() error { return p.elector.Run(serving) })
@@ -121,6 +128,8 @@ type parts struct {
 	pool    *execute.Pool
 	// elector is nil without leader election.
 	elector *leader.Elector
+	// git is nil without gitOps.
+	git     *gitops.Repository
 	events  *autoscaler.EventObserver
 	journal *autoscaler.Journal
 	metrics *telemetry.Metrics
@@ -153,14 +162,11 @@ func newElector(c config.Config, clients *resource.Clients, lease string, log *s
 
 // metricsSource tells the metrics what no Record does.
 func metricsSource(scaler *autoscaler.Autoscaler, elector *leader.Elector) telemetry.Source {
-	source := telemetry.Source{Intents: func() (telemetry.Intents, bool) {
+	source := telemetry.Source{Leading: leading(elector), Intents: func() (telemetry.Intents, bool) {
 		status := scaler.Status()
 		in := status.Intents
 		return telemetry.Intents{Paused: in.Pause != nil, Held: in.Hold != nil, Overridden: in.Override != nil}, status.Last != nil && status.Term.Leading()
 	}}
-	if elector != nil {
-		source.Leading = func() bool { return elector.Term().Leading() }
-	}
 	return source
 }
 
@@ -191,6 +197,9 @@ func newAutoscaler(ctx context.Context, c config.Autoscaler, p parts) (*autoscal
 		Observer: autoscaler.Observers{autoscaler.LogObserver{Log: p.log}, p.journal, p.events, p.metrics},
 		Log:      p.log,
 	}
+	if p.git != nil {
+		throughGit(&deps, c.GitOps, p.git)
+	}
 	if p.elector != nil {
 		deps.Leadership = p.elector
 	}
@@ -199,7 +208,7 @@ func newAutoscaler(ctx context.Context, c config.Autoscaler, p parts) (*autoscal
 
 // newBackend wires what the API is a face of.
 func newBackend(scaler *autoscaler.Autoscaler, settings *live.Settings, p parts) api.Backend {
-	return api.Backend{
+	b := api.Backend{
 		Autoscaler: scaler,
 		Journal:    p.journal,
 		Settings:   settings,
@@ -211,6 +220,10 @@ func newBackend(scaler *autoscaler.Autoscaler, settings *live.Settings, p parts)
 		Version: version,
 		Log:     p.log.With("component", "api"),
 	}
+	if p.git != nil {
+		b.Git = p.git
+	}
+	return b
 }
 
 // listen opens the port of the API, if that is served, and the control socket.

@@ -461,3 +461,11 @@ func (r *Repository) wake() {
 	default:
 	}
 }
+
+// Limit is the largest file that Update takes, in bytes; 0 if it takes none.
+func (r *Repository) Limit() int64 {
+	if !r.config.Update.Enabled {
+		return 0
+	}
+	return r.config.Update.MaxBytes
+}
