@@ -155,9 +155,10 @@ func (c *Client) ChangeConfig(ctx context.Context, keys any, etag string) (chang
 	return change, err
 }
 
-// ResetConfig takes back every change made while it ran.
-func (c *Client) ResetConfig(ctx context.Context) (change ConfigChange, err error) {
-	_, err = c.call(ctx, Request{Method: http.MethodDelete, Path: PathConfig}, &change)
+// ResetConfig takes back every change made while it ran; the ETag is as in
+// ChangeConfig.
+func (c *Client) ResetConfig(ctx context.Context, etag string) (change ConfigChange, err error) {
+	_, err = c.call(ctx, Request{Method: http.MethodDelete, Path: PathConfig, IfMatch: etag}, &change)
 	return change, err
 }
 

@@ -141,17 +141,19 @@ func showKept(ctx context.Context, p *process, selected client.RecordsOptions, s
 	return last, nil
 }
 
-// A stream that breaks is tried again so often without a record between, after
-// that time each.
+// A stream that breaks is tried again so often in a row, after that time each;
+// one that has lasted does not count, since the autoscaler ends them all in time.
 const (
 	maxBreaks  = 5
 	breakPause = time.Second
+	lasted     = 30 * time.Second
 )
 
 // follow shows the records after the last, until the context ends.
 func (p *process) follow(ctx context.Context, last string, show func(json.RawMessage, client.Record) error) error {
 	for breaks := 0; ; breaks++ {
 		var broken error
+		began := time.Now()
 		for event, err := range p.StreamRecords(ctx, last) {
 			if err != nil {
 				broken = err
@@ -161,6 +163,9 @@ func (p *process) follow(ctx context.Context, last string, show func(json.RawMes
 				return err
 			}
 			last, breaks = event.ID, 0
+		}
+		if time.Since(began) > lasted {
+			breaks = 0
 		}
 		_, refused := errors.AsType[*client.Error](broken)
 		switch {

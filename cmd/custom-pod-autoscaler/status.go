@@ -132,7 +132,7 @@ func (b block) condition(s client.Status) {
 		b.line("Dry run", "changes are only told of")
 	}
 	switch l := s.Leader; {
-	case l == nil:
+	case l == nil, l.Leading && l.Identity == "":
 	case l.Leading:
 		b.line("Leader", "this replica, %s", printable(l.Identity))
 	case l.Identity == "":
