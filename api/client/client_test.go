@@ -224,7 +224,9 @@ func TestMethods(t *testing.T) {
 		{"changeConfig", "configChange", func(ctx context.Context, c *client.Client) (any, error) {
 			return c.ChangeConfig(ctx, map[string]any{"maxReplicas": 30, "fallback": nil}, `"5d41402abc4b2a76"`)
 		}},
-		{"resetConfig", "configReset", func(ctx context.Context, c *client.Client) (any, error) { return c.ResetConfig(ctx, `"5d41402abc4b2a76"`) }},
+		{"resetConfig", "configReset", func(ctx context.Context, c *client.Client) (any, error) {
+			return c.ResetConfig(ctx, `"5d41402abc4b2a76"`)
+		}},
 		{"gitUpdate", "gitUpdated", func(ctx context.Context, c *client.Client) (any, error) {
 			return c.GitUpdate(ctx, client.GitUpdate{FilePath: "values.yaml", CommitMessage: "web: 5 replicas"})
 		}},
