@@ -58,10 +58,12 @@ type Server struct {
 // Listen opens the port and reads the certificate, so that a fault in either
 // shows before anything runs; Run then serves.
 func Listen(ctx context.Context, c config.API, b Backend, a *auth.Authenticator) (*Server, error) {
+	closing := make(chan struct{})
+	handler := newHandler(c, b, a, closing)
 	var settings *tls.Config
 	if c.UseHTTPS {
 		var err error
-		if settings, err = secure(c, b.Log); err != nil {
+		if settings, handler, err = secure(c, handler, b.Log); err != nil {
 			return nil, err
 		}
 	}
@@ -73,8 +75,7 @@ func Listen(ctx context.Context, c config.API, b Backend, a *auth.Authenticator)
 	if !c.AuthConfigured() {
 		b.Log.Warn("Whoever reaches the REST API may have the hooks run and the target scaled, within the bounds: see apiConfig.auth, or turn it off")
 	}
-	closing := make(chan struct{})
-	s := newServer(listener, newHandler(c, b, a, closing), b.Log, closing)
+	s := newServer(listener, handler, b.Log, closing)
 	s.server.TLSConfig, s.secure = settings, c.UseHTTPS
 	return s, nil
 }

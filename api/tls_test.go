@@ -156,19 +156,19 @@ func serveSecured(t *testing.T, clients *authority) *secured {
 		writeFile(t, s.files.ClientCAFile, clients.pem)
 	}
 	log := slog.New(slog.NewTextHandler(s.log, nil))
-	settings, err := secure(s.files, log)
+	authenticator := authenticate(t, s.files)
+	settings, handler, err := secure(s.files, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		caller, err := authenticator.Identify(r)
+		fmt.Fprint(w, caller.Name(), " ", err)
+	}), log)
 	if err != nil {
 		t.Fatal(err)
 	}
-	authenticator := authenticate(t, s.files)
 	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := newServer(listener, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		caller, err := authenticator.Identify(r)
-		fmt.Fprint(w, caller.Name(), " ", err)
-	}), log, make(chan struct{}))
+	server := newServer(listener, handler, log, make(chan struct{}))
 	server.server.TLSConfig, server.secure = settings, true
 	s.address = listener.Addr().String()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -216,6 +216,29 @@ func (s *secured) ask(settings *tls.Config, certificates ...tls.Certificate) (an
 	defer func() { _ = response.Body.Close() }()
 	body, err := io.ReadAll(response.Body)
 	return string(body), response.TLS.PeerCertificates[0].Subject.CommonName, err
+}
+
+// get makes a request, and tells the answer and whether that ends the
+// connection.
+func (s *secured) get(transport http.RoundTripper) string {
+	s.t.Helper()
+	request, err := http.NewRequestWithContext(s.t.Context(), http.MethodGet, "https://"+s.address, nil)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	response, err := transport.RoundTrip(request)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if response.Close {
+		return string(body) + " close"
+	}
+	return string(body)
 }
 
 // eventually waits for what shows within seconds.
@@ -315,6 +338,12 @@ func TestAuthoritiesAreExchanged(t *testing.T) {
 	if !serves(one, "one") {
 		t.Error("the first is gone")
 	}
+	// A connection of then stays open.
+	kept := &http.Transport{TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: s.issuer.pool(), Certificates: []tls.Certificate{one}}}
+	defer kept.CloseIdleConnections()
+	if got := s.get(kept); got != "cert:one <nil>" {
+		t.Errorf("got %s", got)
+	}
 	// A session of then is not taken up again.
 	cache := &tls.Config{MinVersion: tls.VersionTLS12, ClientSessionCache: tls.NewLRUClientSessionCache(0), ServerName: "127.0.0.1"}
 	if _, _, err := s.ask(cache, one); err != nil {
@@ -324,6 +353,9 @@ func TestAuthoritiesAreExchanged(t *testing.T) {
 	eventually(t, "the end of the first", func() bool { return !serves(one, "one") })
 	if got, _, err := s.ask(cache, one); err == nil {
 		t.Errorf("its session goes on: %s", got)
+	}
+	if got := s.get(kept); got != "anonymous <nil> close" {
+		t.Errorf("the connection goes on: %s", got)
 	}
 	writeFile(t, s.files.ClientCAFile, []byte("none"))
 	eventually(t, "a warning", func() bool {
@@ -379,12 +411,13 @@ func TestFaultsOfTLSFiles(t *testing.T) {
 		"no authorities":       {good, goodKey, "/none.crt", []string{"reading apiConfig.clientCAFile: ", "/none.crt"}},
 		"an empty file":        {good, goodKey, file("empty.crt", nil), []string{"apiConfig.clientCAFile", "empty.crt: it holds no PEM certificate"}},
 		"authorities cut off":  {good, goodKey, file("cut-ca.crt", append(bytes.Clone(issuer.pem), issuer.pem[:99]...)), []string{"apiConfig.clientCAFile", "cut off"}},
+		"no certificate in it": {good, goodKey, file("bad.crt", encode("CERTIFICATE", []byte("x"))), []string{"apiConfig.clientCAFile", "bad.crt: x509: "}},
 		"a folder for a file":  {good, goodKey, directory, []string{"reading apiConfig.clientCAFile: ", "is not a regular file"}},
 		"a key for authority":  {good, goodKey, goodKey, []string{"it holds no PEM certificate"}},
 		"a device for the key": {good, "/dev/zero", "", []string{"reading apiConfig.keyFile: /dev/zero is not a regular file"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := secure(config.API{CertFile: test.cert, KeyFile: test.key, ClientCAFile: test.ca}, slog.New(slog.DiscardHandler))
+			_, _, err := secure(config.API{CertFile: test.cert, KeyFile: test.key, ClientCAFile: test.ca}, http.NotFoundHandler(), slog.New(slog.DiscardHandler))
 			if err == nil {
 				t.Fatal("got no error")
 			}
