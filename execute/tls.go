@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/config"
+	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/rotate"
 )
 
 const (
@@ -96,10 +97,13 @@ func readPEM(name string) ([]byte, error) {
 		return nil, nil
 	}
 	content, err := os.ReadFile(name)
-	if err == nil && bytes.LastIndex(content, []byte("-----BEGIN ")) > bytes.LastIndex(content, []byte("-----END ")) {
-		err = fmt.Errorf("%s is cut off in its last block, as while it is being written", name)
+	if err != nil {
+		return nil, err
 	}
-	return content, err
+	if err := rotate.Whole(content); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return content, nil
 }
 
 // tlsSettings are the settings that a method's certificates amount to.
