@@ -38,8 +38,22 @@ func TestACountIsCommitted(t *testing.T) {
 // each runs a test against every kind of repository.
 func each(t *testing.T, test func(t *testing.T, p *place)) {
 	t.Helper()
-	for name, start := range places {
-		t.Run(name, func(t *testing.T) { test(t, start(t)) })
+	t.Run("local", func(t *testing.T) {
+		t.Parallel()
+		repository := bare(t)
+		test(t, &place{repository: repository, settings: settings(repository)})
+	})
+	served(t, test)
+}
+
+// served runs a test against every kind of server.
+func served(t *testing.T, test func(t *testing.T, p *place)) {
+	t.Helper()
+	for name, start := range servers {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, start(t))
+		})
 	}
 }
 

@@ -5,9 +5,7 @@ package gitops
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -44,6 +42,8 @@ type interference struct {
 	// cut ends a push once the server has done it, before it can answer, so
 	// many times.
 	cut int
+	// downAfterCut has it go down then.
+	downAfterCut bool
 	// requests counts those over HTTPS.
 	requests []string
 }
@@ -61,6 +61,7 @@ func (i *interference) cuts() bool {
 		return false
 	}
 	i.cut--
+	i.down = i.downAfterCut
 	return true
 }
 
@@ -70,13 +71,8 @@ func (i *interference) isDown() bool {
 	return i.down
 }
 
-// places are the ways to reach a repository.
-var places = map[string]func(t *testing.T) *place{
-	"local": func(t *testing.T) *place {
-		t.Helper()
-		repository := bare(t)
-		return &place{repository: repository, settings: settings(repository)}
-	},
+// servers are the kinds of them.
+var servers = map[string]func(t *testing.T) *place{
 	"https": overHTTPSServer,
 	"ssh":   overSSHServer,
 }
@@ -212,15 +208,6 @@ func serveSSH(listener net.Listener, sshd, configuration string, i *interference
 	}
 }
 
-// interrupt is a server whose answer to a push is lost, over SSH: in front of
-// git-receive-pack stands a hook that ends the connection once it has been
-// done.
-func (i *interference) requestsSeen() []string {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	return append([]string(nil), i.requests...)
-}
-
 // silent accepts connections and says nothing.
 func silent(t *testing.T) string {
 	t.Helper()
@@ -261,6 +248,3 @@ func publicKey(t *testing.T, path string) string {
 	}
 	return string(ssh.MarshalAuthorizedKey(key.PublicKey()))
 }
-
-var _ = errors.New
-var _ = rand.Text

@@ -22,6 +22,10 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	// sshd stands where not everybody's PATH leads.
+	if err := os.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin"); err != nil {
+		panic(err)
+	}
 	for _, name := range []string{"git", "sshd", "ssh-keygen", "gpg"} {
 		if _, err := exec.LookPath(name); err != nil {
 			fmt.Fprintln(os.Stderr, "These tests need git, sshd, ssh-keygen and gpg: run `.ci/install git sshd gpg`.", err)
