@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 	}
 	for _, name := range []string{"git", "sshd", "ssh-keygen", "gpg"} {
 		if _, err := exec.LookPath(name); err != nil {
-			fmt.Fprintln(os.Stderr, "These tests need git, sshd, ssh-keygen and gpg: run `.ci/install git sshd gpg`.", err)
+			fmt.Fprintln(os.Stderr, "These tests need git, sshd, ssh-keygen and gpg: run `.ci/install git gpg ssh-keygen sshd`.", err)
 			os.Exit(1)
 		}
 	}
