@@ -196,13 +196,16 @@ document.addEventListener('visibilitychange', () => {
 // ---- The timeline ----
 
 function draw() {
-  const timeline = byId('timeline');
-  if (!timeline.clientWidth) return;
+  if (!byId('timeline').clientWidth) return;
+  if (!rows.length) {
+    say(byId('when'), 'No runs yet.');
+    return;
+  }
   range ??= defaultRange();
   for (const input of document.getElementsByName('range')) input.checked = Number(input.value) === range;
-  const end = link.state === 'lost' || link.state === 'hidden' ? Math.max(heardAt + skew, rows.at(-1)?.at ?? 0) : now();
-  const right = Math.max(now(), rows.at(-1)?.at ?? 0);
-  const from = range ? right - range * 1000 : Math.min(rows[0]?.at ?? right, right - 60_000);
+  const end = link.state === 'lost' || link.state === 'hidden' ? Math.max(heardAt + skew, rows.at(-1).at) : now();
+  const right = Math.max(now(), rows.at(-1).at);
+  const from = range ? right - range * 1000 : Math.min(rows[0].at, right - 60_000);
   const held = withGaps(rows);
   charts = drawCharts({ counts: byId('counts-host'), metric: byId('metric-host') }, held, { from, to: right, end, summary: summary(held, from) });
   point(charts.rows.find((row) => row.key === pointed) ?? null);
@@ -230,18 +233,18 @@ function point(row) {
   const told = row ?? charts.rows.at(-1);
   const when = byId('when');
   if (!told) {
-    say(when, rows.length ? 'No runs in this range.' : 'No runs yet.');
+    say(when, 'No runs in this range.');
   } else {
     fill(when, h('b', null, row ? moment(row.at, now()) : 'Latest'), ` ${outcome(told)}`);
   }
   fill(byId('counts-legend'),
     key('desired', 'desired', number(told?.desired)), key('current', 'current', number(told?.current)),
     key('evaluated', 'evaluated', number(told?.evaluated)), key('band', 'bounds', `${number(told?.min)} – ${number(told?.max)}`),
-    h('li', { class: 'marks' }, '▲▼ written'), h('li', { class: 'marks' }, h('span', { class: 'bad' }, '✕'), ' failed'));
+    h('li', null, h('span', { class: 'marks' }, '▲▼'), ' written'), h('li', null, h('span', { class: 'bad' }, '✕'), ' failed'));
   const metric = told?.metric;
   const several = metric?.numbers > 1;
   fill(byId('metric-legend'),
-    !metric ? rows.length > 0 && h('li', null, 'metric: none gathered')
+    !metric ? h('li', null, 'metric: none gathered')
       : metric.mean === null ? h('li', null, 'metric: not a number ', h('code', null, line(metric.text, 80) || '(empty)'))
         : key('metric', several ? `mean of ${number(metric.numbers)}${metric.total > metric.numbers ? ` of ${number(metric.total)}` : ''}` : 'metric', number(metric.mean)),
     several && key('spread', 'lowest – highest', `${number(metric.low)} – ${number(metric.high)}`));

@@ -65,9 +65,10 @@ export function countDomain(rows) {
   include(all((r) => r.max));
   include(all((r) => r.min));
   include(all((r) => r.evaluated));
-  // Far above zero a change would not be seen from there.
+  // Far above zero a change would not be seen from there; where labels are
+  // shortened it could not be read.
   const least = Math.min(top, ...counts, ...all((r) => r.evaluated));
-  const floor = top > 20 && least > top * 0.6 ? Math.max(0, Math.floor(least - Math.max(2, (top - least) * 0.3))) : 0;
+  const floor = top > 20 && top < 10_000 && least > top * 0.6 ? Math.max(0, Math.floor(least - Math.max(2, (top - least) * 0.3))) : 0;
   return round5(floor, top);
 }
 
@@ -86,8 +87,9 @@ export function metricDomain(rows) {
   let low = Math.min(...known.map((m) => m.low));
   let high = Math.max(...known.map((m) => m.high));
   if (low >= 0 && low < high * 0.6) low = 0;
-  if (low === high) {
-    const room = Math.abs(low) * 0.1 || 1;
+  // What hardly differs gets some room, or labels would be alike.
+  const room = Math.max(Math.abs(low), Math.abs(high)) * 0.1 || 1;
+  if (high - low < room / 20) {
     if (low !== 0) low -= room;
     high += room;
   }
@@ -204,7 +206,10 @@ export function drawCharts(hosts, all, { from, to, end, summary }) {
   const svg = frame({ id: 'counts-chart', title: 'Replica counts over time', description: summary, width, height, lane: 18, x, y, marks: ticks(low, high, 4, true), times });
   const within = (of) => (row) => (of(row) == null || of(row) > high || of(row) < low ? null : of(row));
   for (const { gap, until, resumes } of rows) {
-    if (gap && x(until) < x(resumes)) svg.append(h('rect', { class: 'gap', x: x(until), y: margin.top, width: x(resumes) - x(until), height: height + 18 }));
+    const space = x(resumes ?? from) - x(until ?? from);
+    if (!gap || space <= 0) continue;
+    svg.append(h('rect', { class: 'gap', x: x(until), y: margin.top, width: space, height: height + 18 }));
+    if (space > 60) svg.append(h('text', { class: 'axis', x: x(until) + space / 2, y: margin.top + 16, 'text-anchor': 'middle' }, 'no runs'));
   }
   svg.append(
     path('band', bandPath(rows, (r) => r.min, (r) => r.max, x, y, end)),
@@ -215,8 +220,8 @@ export function drawCharts(hosts, all, { from, to, end, summary }) {
     path('current', stepPath(rows, (r) => r.current, x, y, end)),
     path('evaluated', stepPath(rows, (r) => r.evaluated, x, y, end)));
   const began = rows.filter((row) => row.at >= from);
-  for (const row of apart(began.filter((r) => r.wrote), x, 4)) svg.append(path('wrote', mark[row.up ? 'up' : 'down'](x(row.at), bottom + 10)));
-  for (const row of apart(began.filter((r) => r.failed), x, 4)) svg.append(path('failed', mark.failed(x(row.at), bottom + 10)));
+  for (const row of apart(began.filter((r) => r.wrote), x, 9)) svg.append(path('wrote', mark[row.up ? 'up' : 'down'](x(row.at), bottom + 10)));
+  for (const row of apart(began.filter((r) => r.failed), x, 9)) svg.append(path('failed', mark.failed(x(row.at), bottom + 10)));
   const beyond = Math.max(...rows.map((r) => r.evaluated ?? 0));
   if (beyond > high) {
     svg.append(h('text', { class: 'axis beyond', x: width - margin.right - 4, y: margin.top + 13, 'text-anchor': 'end' }, `↑ evaluated up to ${number(beyond)}`));

@@ -12,8 +12,7 @@ export function plain(value, most = 2000) {
   return text
     .replace(/\x1b\[[0-9;?]*[A-Za-z]/g, '')
     .replace(/\r\n/g, '\n')
-    .replace(/[\0-\x08\x0b-\x1f]/g, (c) => String.fromCharCode(0x2400 + c.charCodeAt(0)))
-    .replace(/[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g,
+    .replace(/[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g,
       (c) => `⟨U+${c.charCodeAt(0).toString(16).toUpperCase().padStart(4, '0')}⟩`);
 }
 
@@ -151,7 +150,7 @@ export const label = (n) => (Math.abs(n) >= 10000 ? short.format(n) : precise.fo
 // span is a length of time in words, of seconds: "340 ms", "12 s", "5 min".
 export function span(seconds) {
   const s = Math.max(0, seconds);
-  if (s < 0.0005) return '0 ms';
+  if (s < 0.0005) return s ? '< 1 ms' : '0 ms';
   if (s < 0.9995) return `${Math.round(s * 1000)} ms`;
   if (s < 9.95) return `${Number(s.toFixed(1))} s`;
   if (s < 119.5) return `${Math.round(s)} s`;

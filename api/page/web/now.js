@@ -47,20 +47,21 @@ function badgesOf(status) {
 
 const because = (reason) => (reason ? `: ${line(reason, 300)}` : '');
 const until = (time, now) => (time ? ` until ${moment(Date.parse(time), now)}` : '');
+const overridden = (o) => ['min', 'max'].filter((side) => o[`${side}Replicas`] != null).map((side) => `${side} to ${number(o[`${side}Replicas`])}`).join(', ');
 const replicasOf = (n) => `${number(n)} ${n === 1 ? 'replica' : 'replicas'}`;
 
 function noticesOf(status, now) {
   const { pause, hold, override, bounds, leader, lastRun } = status;
   const failure = lastRun?.failure;
   return [
-    failure && ['bad', `The last run failed in ${line(failure.stage, 60)}`, `${failure.subject ? `${line(failure.subject, 253)}: ` : ''}${line(failure.message, 600)}`],
-    status.fallback && ['bad', 'Fallback', 'the hooks have failed so often that the fallback’s count stands in for what they say.'],
+    failure && ['bad', `The last run failed in ${line(failure.stage, 60)}:`, `${failure.subject ? `${line(failure.subject, 253)}: ` : ''}${line(failure.message, 600)}`],
+    status.fallback && ['bad', 'Fallback:', 'the hooks have failed so often that the fallback’s count stands in for what they say.'],
     pause && ['note', 'Paused', `${pause.replicas == null ? 'at the count there is' : `at ${replicasOf(pause.replicas)}`}${because(pause.reason)}`],
     hold && ['note', 'On hold', `at ${replicasOf(hold.replicas)}${until(hold.until, now)}${because(hold.reason)}`],
-    override && ['note', 'Override', `of the bounds to ${number(override.minReplicas)} … ${number(override.maxReplicas)}${until(override.expiresAt, now)}${because(override.reason)}`],
-    status.dryRun && ['note', 'Dry run', 'counts are decided and told, but not written.'],
-    bounds?.conflict && ['note', 'Bounds', line(bounds.conflict, 300)],
-    leader && !leader.leading && ['note', 'Standing by', leader.identity ? `${line(leader.identity, 253)} leads.` : 'nobody leads.'],
+    override && ['note', 'Override', `of ${overridden(override)}${until(override.expiresAt, now)}${because(override.reason)}`],
+    status.dryRun && ['note', 'Dry run:', 'counts are decided and told, but not written.'],
+    bounds?.conflict && ['note', 'Bounds:', line(bounds.conflict, 300)],
+    leader && !leader.leading && ['note', 'Standing by:', leader.identity ? `${line(leader.identity, 253)} leads.` : 'nobody leads.'],
   ].filter(Boolean);
 }
 
@@ -79,17 +80,17 @@ function factsOf(status, now) {
   fact('Last run', h('span', { id: 'last-run' }), status.lastRun && `took ${span(status.lastRun.tookSeconds ?? 0)}${status.lastRun.failure ? ', failed' : ''}`);
   if (metrics?.values?.length) {
     const total = Math.max(metrics.total ?? 0, metrics.values.length);
-    fact('Metric', h('span', { class: 'value' }, line(metrics.values[0].value, 60) || '(empty)'),
+    fact('Metric', h('span', { class: 'value' }, line(metrics.values[0].value, 40) || '(empty)'),
       `${line(metrics.values[0].resource, 80)}${total > 1 ? ` and ${number(total - 1)} more` : ''}`);
   }
   if (leader?.leading && leader.identity) fact('Leader', 'this one', line(leader.identity, 253));
-  if (status.started) fact('Started', moment(Date.parse(status.started), now), `${span((now - Date.parse(status.started)) / 1000)} ago`);
+  if (status.started) fact('Started', `${span((now - Date.parse(status.started)) / 1000)} ago`, moment(Date.parse(status.started), now));
   if (git) gitFacts(git, now, fact);
   return facts;
 }
 
 function gitFacts(git, now, fact) {
-  fact('Git', [git.branch, git.file].filter(Boolean).map((part) => line(part, 200)).join(': ') || '–', line(git.repository, 300), git.mode === 'record' && 'besides the target itself');
+  fact('Git', line(git.branch, 200) || '–', line(git.file, 200), line(git.repository, 300), git.mode === 'record' && 'besides the target itself');
   fact('Last commit', git.lastCommit ? h('code', null, line(git.lastCommit, 80).slice(0, 10)) : 'none', git.lastCommitTime && moment(Date.parse(git.lastCommitTime), now));
   const { pending } = git;
   if (pending) fact('To be committed', `${number(pending.from)} → ${number(pending.to)}`, pending.since && `since ${moment(Date.parse(pending.since), now)}`, pending.reason && line(pending.reason, 300));

@@ -57,10 +57,10 @@ function runOf(row, now) {
     ? number(row.current)
     : `${number(row.record.decision?.current ?? row.current)} → ${number(row.desired)}`;
   return [
-    h('tr', { class: kind },
+    h('tr', null,
       h('td', { class: 'time' }, toggle),
       h('td', { class: 'trigger' }, line(record.trigger?.kind, 40), record.trigger?.reason && h('small', null, line(record.trigger.reason, 200))),
-      h('td', { class: 'count' }, counts),
+      h('td', { class: kind === 'plain' ? 'count quiet' : 'count' }, counts),
       h('td', { class: 'why' }, h('div', null, explanationOf(record))),
       h('td', { class: 'outcome' }, h('span', { class: `badge ${kind}` }, outcome)),
       h('td', { class: 'took' }, span(record.tookSeconds ?? 0), stackOf(record))),
