@@ -52,6 +52,7 @@ fmt: ## Format the Go code.
 .PHONY: requirements
 requirements:
 	@.ci/install git gcc debootstrap buildah gpg javac jq node perl python3 ssh-keygen sshd
+	@.ci/install git gcc chromium debootstrap buildah javac jq node perl python3
 
 .PHONY: test
 test: requirements control-plane ## Run every test, with the race detector; installs and builds what they need.
@@ -60,11 +61,13 @@ test: requirements control-plane ## Run every test, with the race detector; inst
 .PHONY: test-unit
 test-unit: ## Run the tests beside the code.
 	@.ci/install git gpg ssh-keygen sshd
+	@.ci/install chromium
 	$(TEST) unit --
 
 .PHONY: test-race
 test-race: ## Run the tests beside the code with the race detector.
 	@.ci/install gcc git gpg ssh-keygen sshd
+	@.ci/install gcc chromium
 	$(TEST) unit -- -race
 
 .PHONY: test-acceptance
