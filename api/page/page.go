@@ -7,6 +7,8 @@
 package page
 
 import (
+	"bytes"
+	"compress/gzip"
 	"crypto/sha256"
 	_ "embed" // for the files
 	"encoding/hex"
@@ -50,13 +52,28 @@ const (
 // file is one file of the page.
 type file struct {
 	contentType, content string
+	// gzipped is the content made small, for who can take it so.
+	gzipped string
 	// etag changes with the content.
 	etag string
 }
 
 func newFile(contentType, content string) file {
 	sum := sha256.Sum256([]byte(content))
-	return file{contentType: contentType, content: content, etag: `"` + hex.EncodeToString(sum[:12]) + `"`}
+	return file{contentType: contentType, content: content, gzipped: compress(content), etag: hex.EncodeToString(sum[:12])}
+}
+
+// compress cannot fail: it writes to memory.
+func compress(content string) string {
+	var b bytes.Buffer
+	w := gzip.NewWriter(&b)
+	if _, err := io.WriteString(w, content); err != nil {
+		panic(err)
+	}
+	if err := w.Close(); err != nil {
+		panic(err)
+	}
+	return b.String()
 }
 
 // Handler answers GET and HEAD of / with the page and of /page/... with its
@@ -100,8 +117,25 @@ func (f file) serve(w http.ResponseWriter, r *http.Request) {
 	header := w.Header()
 	header.Set("Content-Type", f.contentType)
 	header.Set("Cache-Control", "no-cache")
-	header.Set("ETag", f.etag)
-	http.ServeContent(w, r, "", time.Time{}, strings.NewReader(f.content))
+	header.Set("Vary", "Accept-Encoding")
+	if !takesGzip(r) {
+		header.Set("ETag", `"`+f.etag+`"`)
+		http.ServeContent(w, r, "", time.Time{}, strings.NewReader(f.content))
+		return
+	}
+	header.Set("ETag", `"`+f.etag+`-gzip"`)
+	header.Set("Content-Encoding", "gzip")
+	http.ServeContent(w, r, "", time.Time{}, strings.NewReader(f.gzipped))
+}
+
+func takesGzip(r *http.Request) bool {
+	for coding := range strings.SplitSeq(r.Header.Get("Accept-Encoding"), ",") {
+		name, weight, _ := strings.Cut(coding, ";")
+		if strings.TrimSpace(name) == "gzip" {
+			return strings.TrimSpace(weight) != "q=0"
+		}
+	}
+	return false
 }
 
 // fail answers as the REST API does. A client that is gone needs no answer.

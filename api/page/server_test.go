@@ -61,6 +61,7 @@ func newServer(t testing.TB, status object, records ...object) *server {
 	mux.Handle("GET /api/v1/status", s.allowed(s.answerStatus))
 	mux.Handle("GET /api/v1/records", s.allowed(s.answerRecords))
 	mux.Handle("GET /api/v1/records/stream", s.allowed(s.answerStream))
+	mux.Handle("/some/proxy/", http.StripPrefix("/some/proxy", mux))
 	s.http = httptest.NewServer(mux)
 	s.URL = s.http.URL + "/"
 	t.Cleanup(func() {

@@ -166,7 +166,7 @@ const margin = { left: 46, right: 10, top: 8 };
 // is left for marks.
 function frame({ id, title, description, width, height, lane, x, y, marks, times }) {
   const bottom = margin.top + height;
-  const svg = h('svg', { id, role: 'img', width, height: bottom + lane + 22, 'aria-labelledby': `${id}-title ${id}-desc` },
+  const svg = h('svg', { id, role: 'img', width, height: bottom + lane + 22, viewBox: `0 0 ${width} ${bottom + lane + 22}`, 'aria-labelledby': `${id}-title ${id}-desc` },
     h('title', { id: `${id}-title` }, title),
     h('desc', { id: `${id}-desc` }, description));
   for (const mark of marks) {

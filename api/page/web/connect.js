@@ -64,7 +64,9 @@ async function ask(path, signal, headers, read) {
     return await read(response, touch);
   } catch (err) {
     if (err instanceof Failed) throw err;
-    throw new Error(stop.signal.aborted ? 'there was no answer in time' : 'it cannot be reached', { cause: err });
+    if (stop.signal.aborted) throw new Error('there was no answer in time', { cause: err });
+    if (err instanceof SyntaxError) throw new Error('what answers is no autoscaler', { cause: err });
+    throw err instanceof TypeError ? new Error('it cannot be reached', { cause: err }) : err;
   } finally {
     clearTimeout(timer);
     signal.removeEventListener('abort', abort);

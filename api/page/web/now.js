@@ -47,7 +47,7 @@ function badgesOf(status) {
 
 const because = (reason) => (reason ? `: ${line(reason, 300)}` : '');
 const until = (time, now) => (time ? ` until ${moment(Date.parse(time), now)}` : '');
-const overridden = (o) => ['min', 'max'].filter((side) => o[`${side}Replicas`] != null).map((side) => `${side} to ${number(o[`${side}Replicas`])}`).join(', ');
+const overridden = (o) => ['min', 'max'].filter((side) => o[`${side}Replicas`] != null).map((side) => `${side} ${number(o[`${side}Replicas`])}`).join(', ');
 const replicasOf = (n) => `${number(n)} ${n === 1 ? 'replica' : 'replicas'}`;
 
 function noticesOf(status, now) {
@@ -58,7 +58,7 @@ function noticesOf(status, now) {
     status.fallback && ['bad', 'Fallback:', 'the hooks have failed so often that the fallback’s count stands in for what they say.'],
     pause && ['note', 'Paused', `${pause.replicas == null ? 'at the count there is' : `at ${replicasOf(pause.replicas)}`}${because(pause.reason)}`],
     hold && ['note', 'On hold', `at ${replicasOf(hold.replicas)}${until(hold.until, now)}${because(hold.reason)}`],
-    override && ['note', 'Override', `of ${overridden(override)}${until(override.expiresAt, now)}${because(override.reason)}`],
+    override && ['note', 'Override:', `${overridden(override)}${until(override.expiresAt, now)}${because(override.reason)}`],
     status.dryRun && ['note', 'Dry run:', 'counts are decided and told, but not written.'],
     bounds?.conflict && ['note', 'Bounds:', line(bounds.conflict, 300)],
     leader && !leader.leading && ['note', 'Standing by:', leader.identity ? `${line(leader.identity, 253)} leads.` : 'nobody leads.'],

@@ -43,12 +43,12 @@ export function showMore() {
 function runOf(row, now) {
   const { record } = row;
   const [kind, outcome] = outcomeOf(record);
-  const details = h('tr', { class: 'details', hidden: true });
+  const details = h('tr', { class: 'details', role: 'row', hidden: true });
   const toggle = h('button', {
     type: 'button', class: 'toggle', 'aria-expanded': 'false', title: 'Details',
     click() {
       const open = details.hidden;
-      if (open && !details.firstChild) details.append(h('td', { colspan: 6 }, detailsOf(record)));
+      if (open && !details.firstChild) details.append(h('td', { colspan: 6, role: 'cell' }, detailsOf(record)));
       details.hidden = !open;
       toggle.setAttribute('aria-expanded', String(open));
     },
@@ -57,13 +57,13 @@ function runOf(row, now) {
     ? number(row.current)
     : `${number(row.record.decision?.current ?? row.current)} → ${number(row.desired)}`;
   return [
-    h('tr', null,
-      h('td', { class: 'time' }, toggle),
-      h('td', { class: 'trigger' }, line(record.trigger?.kind, 40), record.trigger?.reason && h('small', null, line(record.trigger.reason, 200))),
-      h('td', { class: kind === 'plain' ? 'count quiet' : 'count' }, counts),
-      h('td', { class: 'why' }, h('div', null, explanationOf(record))),
-      h('td', { class: 'outcome' }, h('span', { class: `badge ${kind}` }, outcome)),
-      h('td', { class: 'took' }, span(record.tookSeconds ?? 0), stackOf(record))),
+    h('tr', { role: 'row' },
+      h('td', { role: 'cell', class: 'time' }, toggle),
+      h('td', { role: 'cell', class: 'trigger' }, line(record.trigger?.kind, 40), record.trigger?.reason && h('small', null, line(record.trigger.reason, 200))),
+      h('td', { role: 'cell', class: kind === 'plain' ? 'count quiet' : 'count' }, counts),
+      h('td', { role: 'cell', class: 'why' }, h('div', null, explanationOf(record))),
+      h('td', { role: 'cell', class: 'outcome' }, h('span', { class: `badge ${kind}` }, outcome)),
+      h('td', { role: 'cell', class: 'took' }, span(record.tookSeconds ?? 0), stackOf(record))),
     details,
   ];
 }
