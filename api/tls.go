@@ -44,9 +44,6 @@ func secure(c config.API, handler http.Handler, log *slog.Logger) (*tls.Config, 
 		return nil, nil, err
 	}
 	settings.ClientAuth = tls.VerifyClientCertIfGiven
-	// A session that is taken up again would be one that an authority of then
-	// has vouched for.
-	settings.SessionTicketsDisabled = true
 	base := settings.Clone()
 	settings.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
 		settings := base.Clone()

@@ -349,7 +349,7 @@ func TestAuthoritiesAreExchanged(t *testing.T) {
 	if got := s.get(kept); got != "cert:one <nil>" {
 		t.Errorf("got %s", got)
 	}
-	// A session of then is not taken up again.
+	// A session of then is not taken up again: it is verified anew.
 	cache := &tls.Config{MinVersion: tls.VersionTLS12, ClientSessionCache: tls.NewLRUClientSessionCache(0), ServerName: "127.0.0.1"}
 	if _, _, err := s.ask(cache, one); err != nil {
 		t.Error(err)
