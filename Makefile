@@ -51,8 +51,7 @@ fmt: ## Format the Go code.
 
 .PHONY: requirements
 requirements:
-	@.ci/install git gcc debootstrap buildah gpg javac jq node perl python3 ssh-keygen sshd
-	@.ci/install git gcc chromium debootstrap buildah javac jq node perl python3
+	@.ci/install chromium curl git gcc debootstrap buildah gpg javac jq node perl python3 ssh-keygen sshd
 
 .PHONY: test
 test: requirements control-plane ## Run every test, with the race detector; installs and builds what they need.
