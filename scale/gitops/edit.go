@@ -330,9 +330,10 @@ func (f file) cut(node *yaml.Node, digits string) (cut, error) {
 		begin += size
 	}
 	quote := ""
-	if node.Style == yaml.SingleQuotedStyle {
+	switch node.Style { //nolint:exhaustive // number lets only these pass.
+	case yaml.SingleQuotedStyle:
 		quote = "'"
-	} else if node.Style == yaml.DoubleQuotedStyle {
+	case yaml.DoubleQuotedStyle:
 		quote = `"`
 	}
 	if !bytes.HasPrefix(f.content[begin:], []byte(quote+node.Value+quote)) {

@@ -47,9 +47,11 @@ func TestEditing(t *testing.T) {
 		{"a quoted key", `metadata.annotations."example.com/replicas"`, "metadata: {annotations: {example.com/replicas: \"3\"}}\n", "metadata: {annotations: {example.com/replicas: \"5\"}}\n"},
 		{"a key that is a number", "a.8080", "a:\n  8080: 3\n", "a:\n  8080: 5\n"},
 		{"one of several documents has it", "spec.replicas", "kind: Service\n---\nspec: {replicas: 3}\n---\n# nothing\n", "kind: Service\n---\nspec: {replicas: 5}\n---\n# nothing\n"},
-		{"one of several documents is chosen", "[kind=Deployment,metadata.name=web]spec.replicas",
+		{
+			"one of several documents is chosen", "[kind=Deployment,metadata.name=web]spec.replicas",
 			"kind: Deployment\nmetadata: {name: api}\nspec: {replicas: 3}\n---\nkind: Deployment\nmetadata: {name: web}\nspec: {replicas: 3}\n",
-			"kind: Deployment\nmetadata: {name: api}\nspec: {replicas: 3}\n---\nkind: Deployment\nmetadata: {name: web}\nspec: {replicas: 5}\n"},
+			"kind: Deployment\nmetadata: {name: api}\nspec: {replicas: 3}\n---\nkind: Deployment\nmetadata: {name: web}\nspec: {replicas: 5}\n",
+		},
 		{"anchors and merges elsewhere", "web.replicas", "base: &base {replicas: 3, x: 1}\nweb:\n  <<: *base\n  replicas: 3\n", "base: &base {replicas: 3, x: 1}\nweb:\n  <<: *base\n  replicas: 5\n"},
 		{"in a block with an anchor that nobody uses", "web.replicas", "web: &web\n  replicas: 3\n", "web: &web\n  replicas: 5\n"},
 		{"directives", "replicas", "%YAML 1.1\n---\nreplicas: 3\n...\n", "%YAML 1.1\n---\nreplicas: 5\n...\n"},

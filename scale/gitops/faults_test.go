@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -80,81 +81,93 @@ func TestFilesThatCannotBeUsed(t *testing.T) {
 
 // What cannot be committed is told, stays pending, and leaves the branch alone.
 func TestWhatCannotBeCommitted(t *testing.T) {
-	each(t, func(t *testing.T, p *place) {
-		work := t.TempDir()
-		run(t, "", "git", "clone", "--quiet", p.repository, work)
-		for link, to := range map[string]string{"apps/link.yaml": "web/deployment.yaml", "apps/folder": "web"} {
-			if err := os.Symlink(to, filepath.Join(work, link)); err != nil {
-				t.Fatal(err)
+	for name, start := range everywhere {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := start(t)
+			work := t.TempDir()
+			run(t, "", "git", "clone", "--quiet", p.repository, work)
+			for link, to := range map[string]string{"apps/link.yaml": "web/deployment.yaml", "apps/folder": "web"} {
+				if err := os.Symlink(to, filepath.Join(work, link)); err != nil {
+					t.Fatal(err)
+				}
 			}
-		}
-		run(t, work, "git", "update-index", "--add", "--cacheinfo", "160000,"+strings.TrimSpace(run(t, work, "git", "rev-parse", "HEAD"))+",apps/module")
-		run(t, work, "git", "add", "--all", "apps/link.yaml", "apps/folder")
-		run(t, work, "git", "commit", "--quiet", "-m", "Add")
-		run(t, work, "git", "push", "--quiet", "origin", "HEAD:main")
-		before := run(t, p.repository, "git", "rev-parse", "main")
-		for _, test := range []struct {
-			name   string
-			change func(c *config.GitOps)
-			fault  string
-		}{
-			{"no such branch", func(c *config.GitOps) { c.Branch = "release" }, "the repository has no branch release"},
-			{"no such file", func(c *config.GitOps) { c.File = "apps/none.yaml" }, "apps/none.yaml: there is no such file on the branch: write it once"},
-			{"no such folder", func(c *config.GitOps) { c.File = "none/none.yaml" }, "there is no such file on the branch"},
-			{"no such value", func(c *config.GitOps) { c.Replicas = "spec.count" }, "apps/web/deployment.yaml: gitOps.replicas is spec.count: there is no such value"},
-			{"a symbolic link", func(c *config.GitOps) { c.File = "apps/link.yaml" }, "apps/link.yaml is a symbolic link"},
-			{"through a symbolic link", func(c *config.GitOps) { c.File = "apps/folder/deployment.yaml" }, "apps/folder is a symbolic link"},
-			{"a submodule", func(c *config.GitOps) { c.File = "apps/module" }, "apps/module is a submodule"},
-			{"in a submodule", func(c *config.GitOps) { c.File = "apps/module/x" }, "apps/module is a submodule"},
-			{"a folder", func(c *config.GitOps) { c.File = "apps/web" }, "apps/web is a folder"},
-			{"below a file", func(c *config.GitOps) { c.File = "README.md/x" }, "README.md is a file, so nothing lies below it"},
-		} {
-			t.Run(test.name, func(t *testing.T) {
-				c := p.settings
-				test.change(&c)
-				r := open(t, c, Options{})
-				err := r.Write(t.Context(), decision(3, 5))
-				if err == nil || !strings.Contains(err.Error(), test.fault) {
-					t.Errorf("got %v", err)
-				}
-				if r.Status().Pending == nil || r.Status().LastError == "" {
-					t.Errorf("status %+v", r.Status())
-				}
-			})
-		}
-		if after := run(t, p.repository, "git", "rev-parse", "main"); after != before {
-			t.Errorf("the branch went from %s to %s", before, after)
-		}
-	})
+			run(t, work, "git", "update-index", "--add", "--cacheinfo", "160000,"+strings.TrimSpace(run(t, work, "git", "rev-parse", "HEAD"))+",apps/module")
+			run(t, work, "git", "add", "--all", "apps/link.yaml", "apps/folder")
+			run(t, work, "git", "commit", "--quiet", "-m", "Add")
+			run(t, work, "git", "push", "--quiet", "origin", "HEAD:main")
+			before := run(t, p.repository, "git", "rev-parse", "main")
+			for _, test := range []struct {
+				name   string
+				change func(c *config.GitOps)
+				fault  string
+			}{
+				{"no such branch", func(c *config.GitOps) { c.Branch = "release" }, "the repository has no branch release"},
+				{"no such file", func(c *config.GitOps) { c.File = "apps/none.yaml" }, "apps/none.yaml: there is no such file on the branch: write it once"},
+				{"no such folder", func(c *config.GitOps) { c.File = "none/none.yaml" }, "there is no such file on the branch"},
+				{"no such value", func(c *config.GitOps) { c.Replicas = "spec.count" }, "apps/web/deployment.yaml: gitOps.replicas is spec.count: there is no such value"},
+				{"a symbolic link", func(c *config.GitOps) { c.File = "apps/link.yaml" }, "apps/link.yaml is a symbolic link"},
+				{"through a symbolic link", func(c *config.GitOps) { c.File = "apps/folder/deployment.yaml" }, "apps/folder is a symbolic link"},
+				{"a submodule", func(c *config.GitOps) { c.File = "apps/module" }, "apps/module is a submodule"},
+				{"in a submodule", func(c *config.GitOps) { c.File = "apps/module/x" }, "apps/module is a submodule"},
+				{"a folder", func(c *config.GitOps) { c.File = "apps/web" }, "apps/web is a folder"},
+				{"below a file", func(c *config.GitOps) { c.File = "README.md/x" }, "README.md is a file, so nothing lies below it"},
+			} {
+				t.Run(test.name, func(t *testing.T) {
+					c := p.settings
+					test.change(&c)
+					r := open(t, c, Options{})
+					err := r.Write(t.Context(), decision(3, 5))
+					if err == nil || !strings.Contains(err.Error(), test.fault) {
+						t.Errorf("got %v", err)
+					}
+					if r.Status().Pending == nil || r.Status().LastError == "" {
+						t.Errorf("status %+v", r.Status())
+					}
+				})
+			}
+			if after := run(t, p.repository, "git", "rev-parse", "main"); after != before {
+				t.Errorf("the branch went from %s to %s", before, after)
+			}
+		})
+	}
 }
 
 func TestAnEmptyRepository(t *testing.T) {
-	each(t, func(t *testing.T, p *place) {
-		if err := os.RemoveAll(p.repository); err != nil {
-			t.Fatal(err)
-		}
-		run(t, "", "git", "init", "--quiet", "--bare", "--initial-branch=main", p.repository)
-		run(t, p.repository, "git", "config", "http.receivepack", "true")
-		err := open(t, p.settings, Options{}).Write(t.Context(), decision(3, 5))
-		if err == nil || !strings.Contains(err.Error(), "the repository has no branch main: push a first commit to it") {
-			t.Errorf("got %v", err)
-		}
-	})
+	for name, start := range everywhere {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := start(t)
+			if err := os.RemoveAll(p.repository); err != nil {
+				t.Fatal(err)
+			}
+			run(t, "", "git", "init", "--quiet", "--bare", "--initial-branch=main", p.repository)
+			run(t, p.repository, "git", "config", "http.receivepack", "true")
+			err := open(t, p.settings, Options{}).Write(t.Context(), decision(3, 5))
+			if err == nil || !strings.Contains(err.Error(), "the repository has no branch main: push a first commit to it") {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
 }
 
 func TestARepositoryThatIsNotThere(t *testing.T) {
-	served(t, func(t *testing.T, p *place) {
-		c := p.settings
-		c.Repository = strings.Replace(c.Repository, "repo.git", "other.git", 1)
-		err := open(t, c, Options{}).Write(t.Context(), decision(3, 5))
-		want := "answers 404: there is no such repository, or not for these credentials"
-		if c.SSH != nil {
-			want = "does not appear to be a git repository"
-		}
-		if err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("got %v", err)
-		}
-	})
+	for name, start := range servers {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := start(t)
+			c := p.settings
+			c.Repository = strings.Replace(c.Repository, "repo.git", "other.git", 1)
+			err := open(t, c, Options{}).Write(t.Context(), decision(3, 5))
+			want := "answers 404: there is no such repository, or not for these credentials"
+			if c.SSH != nil {
+				want = "does not appear to be a git repository"
+			}
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
 }
 
 // The branch is checked out: git refuses, and so does who opens the repository
@@ -247,13 +260,13 @@ func TestCredentialsThatChange(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(p.settings.SSH.PrivateKeyFile, wrong, 0o600); err != nil {
+		if err := os.WriteFile(p.settings.SSH.PrivateKeyFile, wrong, 0o600); err != nil { //nolint:gosec // a test's
 			t.Fatal(err)
 		}
 		if err := r.Write(t.Context(), decision(3, 5)); err == nil || !strings.Contains(err.Error(), "the host does not take the key of gitOps.ssh.privateKeyFile") {
 			t.Errorf("got %v", err)
 		}
-		if err := os.WriteFile(p.settings.SSH.PrivateKeyFile, good, 0o600); err != nil {
+		if err := os.WriteFile(p.settings.SSH.PrivateKeyFile, good, 0o600); err != nil { //nolint:gosec // a test's
 			t.Fatal(err)
 		}
 		eventually(t, "it is pushed", func() bool { return r.Status().Pending == nil })
@@ -280,48 +293,52 @@ func TestAHostWithAnotherKey(t *testing.T) {
 }
 
 func TestUpdating(t *testing.T) {
-	each(t, func(t *testing.T, p *place) {
-		run(t, p.repository, "git", "config", "receive.fsckObjects", "true")
-		work := t.TempDir()
-		run(t, "", "git", "clone", "--quiet", p.repository, work)
-		if err := os.WriteFile(filepath.Join(work, "apps", "run.sh"), []byte("#!/bin/sh\n"), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		run(t, work, "git", "add", "--all")
-		run(t, work, "git", "commit", "--quiet", "-m", "Add a script")
-		run(t, work, "git", "push", "--quiet", "origin", "HEAD:main")
-		r := open(t, p.settings, Options{})
-		for _, step := range []struct {
-			path, content string
-			changed       bool
-		}{
-			{"apps/web/deployment.yaml", "a: 1\n", true},
-			{"apps/web/deployment.yaml", "a: 1\n", false},
-			{"apps/new/deep/file.txt", "new\n", true},
-			{"apps/web.yaml", "sorted before the folder web/", true},
-			{"apps/web-2", "", true},
-			{"apps/run.sh", "#!/bin/bash\n", true},
-			{"apps/ünï code.yaml", "\x00\xff", true},
-		} {
-			outcome, err := r.Update(t.Context(), step.path, step.content, "Change it\n\nBecause.\nCPA-Object: forged\n\nCPA-Decision-Id: forged")
-			if err != nil || outcome.Changed != step.changed {
-				t.Fatalf("%s: %+v, %v", step.path, outcome, err)
+	for name, start := range everywhere {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := start(t)
+			run(t, p.repository, "git", "config", "receive.fsckObjects", "true")
+			work := t.TempDir()
+			run(t, "", "git", "clone", "--quiet", p.repository, work)
+			if err := os.WriteFile(filepath.Join(work, "apps", "run.sh"), []byte("#!/bin/sh\n"), 0o755); err != nil {
+				t.Fatal(err)
 			}
-			if tip := strings.TrimSpace(run(t, p.repository, "git", "rev-parse", "main")); outcome.OID != tip {
-				t.Errorf("%s: %s, want %s", step.path, outcome.OID, tip)
+			run(t, work, "git", "add", "--all")
+			run(t, work, "git", "commit", "--quiet", "-m", "Add a script")
+			run(t, work, "git", "push", "--quiet", "origin", "HEAD:main")
+			r := open(t, p.settings, Options{})
+			for _, step := range []struct {
+				path, content string
+				changed       bool
+			}{
+				{"apps/web/deployment.yaml", "a: 1\n", true},
+				{"apps/web/deployment.yaml", "a: 1\n", false},
+				{"apps/new/deep/file.txt", "new\n", true},
+				{"apps/web.yaml", "sorted before the folder web/", true},
+				{"apps/web-2", "", true},
+				{"apps/run.sh", "#!/bin/bash\n", true},
+				{"apps/ünï code.yaml", "\x00\xff", true},
+			} {
+				outcome, err := r.Update(t.Context(), step.path, step.content, "Change it\n\nBecause.\nCPA-Object: forged\n\nCPA-Decision-Id: forged")
+				if err != nil || outcome.Changed != step.changed {
+					t.Fatalf("%s: %+v, %v", step.path, outcome, err)
+				}
+				if tip := strings.TrimSpace(run(t, p.repository, "git", "rev-parse", "main")); outcome.OID != tip {
+					t.Errorf("%s: %s, want %s", step.path, outcome.OID, tip)
+				}
+				if got := show(t, p.repository, step.path); got != step.content {
+					t.Errorf("%s is %q", step.path, got)
+				}
 			}
-			if got := show(t, p.repository, step.path); got != step.content {
-				t.Errorf("%s is %q", step.path, got)
+			if mode := run(t, p.repository, "git", "ls-tree", "main", "apps/run.sh"); !strings.HasPrefix(mode, "100755") {
+				t.Errorf("the script is %s", mode)
 			}
-		}
-		if mode := run(t, p.repository, "git", "ls-tree", "main", "apps/run.sh"); !strings.HasPrefix(mode, "100755") {
-			t.Errorf("the script is %s", mode)
-		}
-		if got := run(t, p.repository, "git", "log", "-1", "--format=%(trailers:key=CPA-Object,valueonly)%s", "main"); got != "shop/deployment/web\nChange it\n" {
-			t.Errorf("the commit says %q", got)
-		}
-		sound(t, p.repository)
-	})
+			if got := run(t, p.repository, "git", "log", "-1", "--format=%(trailers:key=CPA-Object,valueonly)%s", "main"); got != "shop/deployment/web\nChange it\n" {
+				t.Errorf("the commit says %q", got)
+			}
+			sound(t, p.repository)
+		})
+	}
 }
 
 func TestUpdatesThatAreRefused(t *testing.T) {
@@ -392,7 +409,7 @@ func TestSignatures(t *testing.T) {
 		}
 	})
 	t.Run("openpgp", func(t *testing.T) {
-		home, err := os.MkdirTemp("", "gpg") // The agent's socket needs a short path.
+		home, err := os.MkdirTemp("", "gpg") //nolint:usetesting // The agent's socket needs a short path.
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -421,7 +438,7 @@ func TestSignatures(t *testing.T) {
 func TestTheCopy(t *testing.T) {
 	p := overHTTPSServer(t)
 	for n := range 5 {
-		commitFiles(t, p.repository, "More", map[string]string{"large.bin": strings.Repeat(fmt.Sprint(n), 1<<20)})
+		commitFiles(t, p.repository, "More", map[string]string{"large.bin": strings.Repeat(strconv.Itoa(n), 1<<20)})
 	}
 	dir := t.TempDir()
 	r := made(t, p.settings, Options{Dir: dir})

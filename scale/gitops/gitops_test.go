@@ -35,54 +35,36 @@ func TestACountIsCommitted(t *testing.T) {
 	}
 }
 
-// each runs a test against every kind of repository.
-func each(t *testing.T, test func(t *testing.T, p *place)) {
-	t.Helper()
-	t.Run("local", func(t *testing.T) {
-		t.Parallel()
-		repository := bare(t)
-		test(t, &place{repository: repository, settings: settings(repository)})
-	})
-	served(t, test)
-}
-
-// served runs a test against every kind of server.
-func served(t *testing.T, test func(t *testing.T, p *place)) {
-	t.Helper()
-	for name, start := range servers {
+func TestCommitting(t *testing.T) {
+	for name, start := range everywhere {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			test(t, start(t))
+			p := start(t)
+			r := open(t, p.settings, Options{})
+			for i, step := range []struct {
+				from, to int32
+				commits  int
+				between  string
+			}{
+				{from: 3, to: 5, commits: 2},
+				{from: 3, to: 5, commits: 2}, // It is there already.
+				{from: 5, to: 7, commits: 4, between: "apps/other/y.yaml"},
+				{from: 7, to: 0, commits: 5},
+			} {
+				if step.between != "" {
+					commitFiles(t, p.repository, "Meanwhile", map[string]string{step.between: "a: 1\n"})
+				}
+				if err := r.Write(t.Context(), decision(step.from, step.to)); err != nil {
+					t.Fatalf("step %d: %v", i, err)
+				}
+				if got := commits(t, p.repository); got != step.commits {
+					t.Errorf("step %d: %d commits, want %d", i, got, step.commits)
+				}
+				if got := show(t, p.repository, manifestPath); !strings.Contains(got, fmt.Sprintf("replicas: %d # as many", step.to)) {
+					t.Errorf("step %d: the file is\n%s", i, got)
+				}
+			}
+			sound(t, p.repository)
 		})
 	}
-}
-
-func TestCommitting(t *testing.T) {
-	each(t, func(t *testing.T, p *place) {
-		r := open(t, p.settings, Options{})
-		for i, step := range []struct {
-			from, to int32
-			commits  int
-			between  string
-		}{
-			{from: 3, to: 5, commits: 2},
-			{from: 3, to: 5, commits: 2}, // It is there already.
-			{from: 5, to: 7, commits: 4, between: "apps/other/y.yaml"},
-			{from: 7, to: 0, commits: 5},
-		} {
-			if step.between != "" {
-				commitFiles(t, p.repository, "Meanwhile", map[string]string{step.between: "a: 1\n"})
-			}
-			if err := r.Write(t.Context(), decision(step.from, step.to)); err != nil {
-				t.Fatalf("step %d: %v", i, err)
-			}
-			if got := commits(t, p.repository); got != step.commits {
-				t.Errorf("step %d: %d commits, want %d", i, got, step.commits)
-			}
-			if got := show(t, p.repository, manifestPath); !strings.Contains(got, fmt.Sprintf("replicas: %d # as many", step.to)) {
-				t.Errorf("step %d: the file is\n%s", i, got)
-			}
-		}
-		sound(t, p.repository)
-	})
 }

@@ -507,8 +507,9 @@ func (r *Repository) bounded(ctx context.Context, exchange func(context.Context,
 	case <-grace.C:
 		r.remote = nil
 		go func() {
-			<-ended
-			_ = with.close() //nolint:errcheck // The folder is for temporary files.
+			err := <-ended
+			_ = with.close()
+			r.log.Debug("An exchange that was left to itself has ended", "autoscaler", r.id, "error", err)
 		}()
 		return fmt.Errorf("%w: %w", errStuck, context.Cause(ctx))
 	}

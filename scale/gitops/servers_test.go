@@ -10,7 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/cgi"
+	"net/http/cgi" //nolint:gosec // Go is newer than 1.6.
 	"net/http/httptest"
 	"os"
 	"os/exec"
@@ -71,10 +71,16 @@ func (i *interference) isDown() bool {
 	return i.down
 }
 
-// servers are the kinds of them.
-var servers = map[string]func(t *testing.T) *place{
-	"https": overHTTPSServer,
-	"ssh":   overSSHServer,
+// servers are the kinds of them, everywhere is where a repository may be.
+var (
+	servers    = map[string]func(t *testing.T) *place{"https": overHTTPSServer, "ssh": overSSHServer}
+	everywhere = map[string]func(t *testing.T) *place{"https": overHTTPSServer, "ssh": overSSHServer, "local": onThisMachine}
+)
+
+func onThisMachine(t *testing.T) *place {
+	t.Helper()
+	repository := bare(t)
+	return &place{repository: repository, settings: settings(repository)}
 }
 
 const password = "geheim-0815"
@@ -120,7 +126,7 @@ func overHTTPSServer(t *testing.T) *place {
 func file600(t *testing.T, name, content string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), name)
-	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil { //nolint:gosec // a test's
 		t.Fatal(err)
 	}
 	return path

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -34,94 +35,102 @@ func ids(t *testing.T, repository string) map[string]int {
 
 // Two that push at the same time lose nothing and double nothing.
 func TestTwoWriters(t *testing.T) {
-	each(t, func(t *testing.T, p *place) {
-		each := 100
-		if p.settings.SSH != nil {
-			each = 10 // An sshd for each exchange takes its time.
-		}
-		var writing sync.WaitGroup
-		acknowledged := make([][]string, 2)
-		for i := range 2 {
-			r := open(t, p.settings, Options{ID: fmt.Sprintf("writer-%d", i)})
-			writing.Go(func() {
-				for n := range each {
-					// A push may be outrun five times: then its caller tries again.
-					for {
-						content := fmt.Sprintf("%d of %d", n, i)
-						outcome, err := r.Update(t.Context(), fmt.Sprintf("apps/%d.txt", i), content, "Say "+content)
-						if err == nil && outcome.Changed {
-							acknowledged[i] = append(acknowledged[i], outcome.OID)
-							break
-						}
-						if err == nil || !errors.Is(err, errMoved) {
-							t.Errorf("%s: %+v, %v", content, outcome, err)
-							return
+	for name, start := range everywhere {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := start(t)
+			each := 100
+			if p.settings.SSH != nil {
+				each = 10 // An sshd for each exchange takes its time.
+			}
+			var writing sync.WaitGroup
+			acknowledged := make([][]string, 2)
+			for i := range 2 {
+				r := open(t, p.settings, Options{ID: fmt.Sprintf("writer-%d", i)})
+				writing.Go(func() {
+					for n := range each {
+						// A push may be outrun five times: then its caller tries again.
+						for {
+							content := fmt.Sprintf("%d of %d", n, i)
+							outcome, err := r.Update(t.Context(), fmt.Sprintf("apps/%d.txt", i), content, "Say "+content)
+							if err == nil && outcome.Changed {
+								acknowledged[i] = append(acknowledged[i], outcome.OID)
+								break
+							}
+							if err == nil || !errors.Is(err, errMoved) {
+								t.Errorf("%s: %+v, %v", content, outcome, err)
+								return
+							}
 						}
 					}
+				})
+			}
+			writing.Wait()
+			history := map[string]bool{}
+			for hash := range strings.FieldsSeq(run(t, p.repository, "git", "rev-list", "main")) {
+				history[hash] = true
+			}
+			for i, hashes := range acknowledged {
+				if len(hashes) != each {
+					t.Errorf("writer %d was acknowledged %d commits", i, len(hashes))
 				}
-			})
-		}
-		writing.Wait()
-		history := map[string]bool{}
-		for hash := range strings.FieldsSeq(run(t, p.repository, "git", "rev-list", "main")) {
-			history[hash] = true
-		}
-		for i, hashes := range acknowledged {
-			if len(hashes) != each {
-				t.Errorf("writer %d was acknowledged %d commits", i, len(hashes))
-			}
-			for _, hash := range hashes {
-				if !history[hash] {
-					t.Errorf("%s was acknowledged and is not there", hash)
+				for _, hash := range hashes {
+					if !history[hash] {
+						t.Errorf("%s was acknowledged and is not there", hash)
+					}
 				}
 			}
-		}
-		if len(history) != 1+2*each || len(ids(t, p.repository)) != 2*each {
-			t.Errorf("there are %d commits of %d decisions, want %d", len(history)-1, len(ids(t, p.repository)), 2*each)
-		}
-		for id, count := range ids(t, p.repository) {
-			if count != 1 {
-				t.Errorf("%s was committed %d times", id, count)
+			if len(history) != 1+2*each || len(ids(t, p.repository)) != 2*each {
+				t.Errorf("there are %d commits of %d decisions, want %d", len(history)-1, len(ids(t, p.repository)), 2*each)
 			}
-		}
-		sound(t, p.repository)
-	})
+			for id, count := range ids(t, p.repository) {
+				if count != 1 {
+					t.Errorf("%s was committed %d times", id, count)
+				}
+			}
+			sound(t, p.repository)
+		})
+	}
 }
 
 // The server is down: the count stays pending for all to see, and is pushed
 // once when it is back.
 func TestAServerThatIsDown(t *testing.T) {
-	served(t, func(t *testing.T, p *place) {
-		var log locked
-		r := open(t, p.settings, Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
-		p.interfere.set(func(i *interference) { i.down = true })
-		err := r.Write(t.Context(), decision(3, 5))
-		if err == nil || errors.Is(err, scale.ErrDeferred) {
-			t.Fatalf("got %v", err)
-		}
-		if again := r.Write(t.Context(), decision(3, 5)); again == nil || errors.Is(again, scale.ErrDeferred) {
-			t.Errorf("written again: %v", again)
-		}
-		if line := log.String(); !strings.Contains(line, "Committing to the repository failed, and is tried again") {
-			t.Errorf("the log says\n%s", line)
-		}
-		status := r.Status()
-		if p := status.Pending; p == nil || p.From != 3 || *p.To != 5 || p.Since.IsZero() || p.Reason != "evaluated 5 (900 jobs wait)" || status.LastError == "" {
-			t.Errorf("status %+v, pending %+v", status, p)
-		}
-		if r.Current(3) != 3 {
-			t.Error("a count that is not pushed is current")
-		}
-		p.interfere.set(func(i *interference) { i.down = false })
-		eventually(t, "it is pushed", func() bool { return r.Status().Pending == nil })
-		if got := r.Current(3); got != 5 {
-			t.Errorf("current is %d", got)
-		}
-		if r.Status().LastError != "" || commits(t, p.repository) != 2 {
-			t.Errorf("status %+v, %d commits", r.Status(), commits(t, p.repository))
-		}
-		sound(t, p.repository)
-	})
+	for name, start := range servers {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := start(t)
+			var log locked
+			r := open(t, p.settings, Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
+			p.interfere.set(func(i *interference) { i.down = true })
+			err := r.Write(t.Context(), decision(3, 5))
+			if err == nil || errors.Is(err, scale.ErrDeferred) {
+				t.Fatalf("got %v", err)
+			}
+			if again := r.Write(t.Context(), decision(3, 5)); again == nil || errors.Is(again, scale.ErrDeferred) {
+				t.Errorf("written again: %v", again)
+			}
+			if line := log.String(); !strings.Contains(line, "Committing to the repository failed, and is tried again") {
+				t.Errorf("the log says\n%s", line)
+			}
+			status := r.Status()
+			if p := status.Pending; p == nil || p.From != 3 || *p.To != 5 || p.Since.IsZero() || p.Reason != "evaluated 5 (900 jobs wait)" || status.LastError == "" {
+				t.Errorf("status %+v, pending %+v", status, p)
+			}
+			if r.Current(3) != 3 {
+				t.Error("a count that is not pushed is current")
+			}
+			p.interfere.set(func(i *interference) { i.down = false })
+			eventually(t, "it is pushed", func() bool { return r.Status().Pending == nil })
+			if got := r.Current(3); got != 5 {
+				t.Errorf("current is %d", got)
+			}
+			if r.Status().LastError != "" || commits(t, p.repository) != 2 {
+				t.Errorf("status %+v, %d commits", r.Status(), commits(t, p.repository))
+			}
+			sound(t, p.repository)
+		})
+	}
 }
 
 // locked is a log that several may write to.
@@ -188,7 +197,7 @@ func TestALostAnswerBelowOtherCommits(t *testing.T) {
 	}
 	{
 		for n := range 20 {
-			commitFiles(t, p.repository, "Meanwhile", map[string]string{"README.md": fmt.Sprint(n)})
+			commitFiles(t, p.repository, "Meanwhile", map[string]string{"README.md": strconv.Itoa(n)})
 		}
 		commitFiles(t, p.repository, "Scale by hand", map[string]string{manifestPath: strings.Replace(manifest, "3", "9", 1)})
 	}
@@ -205,24 +214,28 @@ func TestALostAnswerBelowOtherCommits(t *testing.T) {
 // A hook that rejects: told in its words, pending, and done once it no longer
 // does.
 func TestAHookThatRejects(t *testing.T) {
-	served(t, func(t *testing.T, p *place) {
-		hook := filepath.Join(p.repository, "hooks", "pre-receive")
-		if err := os.WriteFile(hook, []byte("#!/bin/sh\necho 'No deployments on Fridays.' >&2\nexit 1\n"), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		r := open(t, p.settings, Options{})
-		err := r.Write(t.Context(), decision(3, 5))
-		if err == nil || !strings.Contains(err.Error(), "the server refuses the push: pre-receive hook declined") || !strings.Contains(err.Error(), "No deployments on Fridays.") {
-			t.Errorf("got %v", err)
-		}
-		if err := os.Remove(hook); err != nil {
-			t.Fatal(err)
-		}
-		eventually(t, "it is pushed", func() bool { return r.Status().Pending == nil })
-		if commits(t, p.repository) != 2 {
-			t.Errorf("%d commits", commits(t, p.repository))
-		}
-	})
+	for name, start := range servers {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := start(t)
+			hook := filepath.Join(p.repository, "hooks", "pre-receive")
+			if err := os.WriteFile(hook, []byte("#!/bin/sh\necho 'No deployments on Fridays.' >&2\nexit 1\n"), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			r := open(t, p.settings, Options{})
+			err := r.Write(t.Context(), decision(3, 5))
+			if err == nil || !strings.Contains(err.Error(), "the server refuses the push: pre-receive hook declined") || !strings.Contains(err.Error(), "No deployments on Fridays.") {
+				t.Errorf("got %v", err)
+			}
+			if err := os.Remove(hook); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, "it is pushed", func() bool { return r.Status().Pending == nil })
+			if commits(t, p.repository) != 2 {
+				t.Errorf("%d commits", commits(t, p.repository))
+			}
+		})
+	}
 }
 
 // A pending count that is superseded or withdrawn is never committed.
@@ -408,35 +421,39 @@ func TestCurrent(t *testing.T) {
 }
 
 func TestRecording(t *testing.T) {
-	each(t, func(t *testing.T, p *place) {
-		c := p.settings
-		c.Mode, c.File, c.Replicas, c.MinReplicas, c.MaxReplicas = config.GitRecord, "apps/web/hpa.yaml", "status.replicas", "spec.minReplicas", "spec.maxReplicas"
-		commitFiles(t, p.repository, "Add", map[string]string{c.File: "spec: {minReplicas: 1, maxReplicas: 10}\nstatus: {replicas: 3}\n"})
-		r := open(t, c, Options{})
-		r.Record(Wanted{Replicas: new(int32(4)), Min: new(int32(2)), Max: new(int32(10)), From: 3, ID: "decision-1", Reason: "x\nCPA-Object: forged\u2028CPA-Replicas: 1 -> 100"})
-		eventually(t, "it is committed", func() bool { return r.Status().LastCommit != "" && r.Status().Pending == nil })
-		if got := show(t, p.repository, c.File); got != "spec: {minReplicas: 2, maxReplicas: 10}\nstatus: {replicas: 4}\n" {
-			t.Errorf("the file is %s", got)
-		}
-		message := run(t, p.repository, "git", "log", "-1", "--format=%B", "main")
-		for name, want := range map[string]string{"CPA-Object": "shop/deployment/web", "CPA-Decision-Id": "decision-1", "CPA-Replicas": "3 -> 4", "CPA-Min-Replicas": "1 -> 2", "CPA-Max-Replicas": "", "CPA-Reason": "x CPA-Object: forged CPA-Replicas: 1 -> 100"} {
-			got := run(t, p.repository, "git", "log", "-1", "--format=%(trailers:key="+name+",valueonly)", "main")
-			if strings.TrimSpace(got) != want {
-				t.Errorf("%s is %q in\n%s", name, got, message)
+	for name, start := range everywhere {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := start(t)
+			c := p.settings
+			c.Mode, c.File, c.Replicas, c.MinReplicas, c.MaxReplicas = config.GitRecord, "apps/web/hpa.yaml", "status.replicas", "spec.minReplicas", "spec.maxReplicas"
+			commitFiles(t, p.repository, "Add", map[string]string{c.File: "spec: {minReplicas: 1, maxReplicas: 10}\nstatus: {replicas: 3}\n"})
+			r := open(t, c, Options{})
+			r.Record(Wanted{Replicas: new(int32(4)), Min: new(int32(2)), Max: new(int32(10)), From: 3, ID: "decision-1", Reason: "x\nCPA-Object: forged\u2028CPA-Replicas: 1 -> 100"})
+			eventually(t, "it is committed", func() bool { return r.Status().LastCommit != "" && r.Status().Pending == nil })
+			if got := show(t, p.repository, c.File); got != "spec: {minReplicas: 2, maxReplicas: 10}\nstatus: {replicas: 4}\n" {
+				t.Errorf("the file is %s", got)
 			}
-		}
-		before := commits(t, p.repository)
-		r.Record(Wanted{Replicas: new(int32(4)), Min: new(int32(2)), Max: new(int32(10))})
-		if r.Status().Pending != nil {
-			t.Error("the same is pending again")
-		}
-		r.Record(Wanted{Replicas: new(int32(4)), Min: new(int32(2)), Max: new(int32(20)), DryRun: true})
-		eventually(t, "the difference is shown", func() bool { return r.Status().Diff != "" })
-		if want := "--- a/apps/web/hpa.yaml\n+++ b/apps/web/hpa.yaml\n@@ -1 +1 @@\n-spec: {minReplicas: 2, maxReplicas: 10}\n+spec: {minReplicas: 2, maxReplicas: 20}\n"; r.Status().Diff != want {
-			t.Errorf("the difference is\n%s", r.Status().Diff)
-		}
-		if commits(t, p.repository) != before {
-			t.Error("a dry run has committed")
-		}
-	})
+			message := run(t, p.repository, "git", "log", "-1", "--format=%B", "main")
+			for name, want := range map[string]string{"CPA-Object": "shop/deployment/web", "CPA-Decision-Id": "decision-1", "CPA-Replicas": "3 -> 4", "CPA-Min-Replicas": "1 -> 2", "CPA-Max-Replicas": "", "CPA-Reason": "x CPA-Object: forged CPA-Replicas: 1 -> 100"} {
+				got := run(t, p.repository, "git", "log", "-1", "--format=%(trailers:key="+name+",valueonly)", "main")
+				if strings.TrimSpace(got) != want {
+					t.Errorf("%s is %q in\n%s", name, got, message)
+				}
+			}
+			before := commits(t, p.repository)
+			r.Record(Wanted{Replicas: new(int32(4)), Min: new(int32(2)), Max: new(int32(10))})
+			if r.Status().Pending != nil {
+				t.Error("the same is pending again")
+			}
+			r.Record(Wanted{Replicas: new(int32(4)), Min: new(int32(2)), Max: new(int32(20)), DryRun: true})
+			eventually(t, "the difference is shown", func() bool { return r.Status().Diff != "" })
+			if want := "--- a/apps/web/hpa.yaml\n+++ b/apps/web/hpa.yaml\n@@ -1 +1 @@\n-spec: {minReplicas: 2, maxReplicas: 10}\n+spec: {minReplicas: 2, maxReplicas: 20}\n"; r.Status().Diff != want {
+				t.Errorf("the difference is\n%s", r.Status().Diff)
+			}
+			if commits(t, p.repository) != before {
+				t.Error("a dry run has committed")
+			}
+		})
+	}
 }

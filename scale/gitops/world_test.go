@@ -56,7 +56,7 @@ func bare(t *testing.T) string {
 }
 
 // commitFiles commits files to main as a person would.
-func commitFiles(t *testing.T, repository, message string, files map[string]string) string {
+func commitFiles(t *testing.T, repository, message string, files map[string]string) {
 	t.Helper()
 	work := t.TempDir()
 	run(t, "", "git", "clone", "--quiet", repository, work)
@@ -73,7 +73,6 @@ func commitFiles(t *testing.T, repository, message string, files map[string]stri
 	run(t, work, "git", "add", "--all")
 	run(t, work, "git", "commit", "--quiet", "--message", message)
 	run(t, work, "git", "push", "--quiet", "origin", "HEAD:main")
-	return strings.TrimSpace(run(t, work, "git", "rev-parse", "HEAD"))
 }
 
 // run runs a program, and answers what it prints.
