@@ -217,7 +217,7 @@ func TestPauseOutOfReach(t *testing.T) {
 		"TMPDIR=/nowhere": "let /nowhere be writable, or set TMPDIR to a folder that is",
 	} {
 		other := d.start(wantsConfig(""), environment)
-		other.waitForLine(0, `level=WARN msg="The commands pause and resume will not reach this process" .*`+why)
+		other.waitForLine(0, `level=WARN msg="Commands such as status and pause will not reach this process" .*`+why)
 		other.wants(`{"targetReplicas": 3}`)
 		d.waitForReplicas(3)
 		if status, _ := other.stop(syscall.SIGTERM); status != 0 {
