@@ -96,7 +96,7 @@ func TestPause(t *testing.T) {
 	// The port is everybody's.
 	for _, command := range []string{"pause", "resume"} {
 		status, body := p.request(http.MethodPost, "/api/v1/"+command)
-		if status != http.StatusForbidden || !strings.Contains(body, "run `custom-pod-autoscaler "+command+"` beside the autoscaler") {
+		if status != http.StatusForbidden || !strings.Contains(body, "configure apiConfig.auth, or run `custom-pod-autoscaler <command>` beside the autoscaler") {
 			t.Errorf("POST %s: %d %s", command, status, body)
 		}
 	}
