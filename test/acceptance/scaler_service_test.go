@@ -53,6 +53,28 @@ func TestReplacingAScalerService(t *testing.T) {
 	}
 }
 
+// The commands that look understand what the process answers.
+func TestLookingAtAnAutoscaler(t *testing.T) {
+	d := deploy(t, cluster.ForTest(t), 2)
+	p := d.start(wantsConfig(""), temporary(t))
+	p.wants(`{"targetReplicas": 3, "reason": "queue of 420"}`)
+	d.waitForReplicas(3)
+	p.waitForLine(0, "msg=Scaled")
+	for command, want := range map[string]string{
+		"status":          `(?s)Target:    apps/v1 Deployment \S+/web\nReplicas:  \d+ -> 3 \(evaluated 3\)\nWhy:       evaluated 3 \(queue of 420\)\n.*Last run:`,
+		"records":         `(?s)^TIME .* interval  3          2 -> 3    scaled    evaluated 3 \(queue of 420\)\n`,
+		"status -o json":  `^\{"id":.*\}\n$`,
+		"records -o json": `^\{"records":\[\{.*\}\]\}\n$`,
+		"override":        `^No override\nBounds: 1 to 10\n$`,
+		"scale":           `^No manual hold\n$`,
+	} {
+		status, stdout, stderr := p.run(strings.Fields(command)...)
+		if status != 0 || stderr != "" || !regexp.MustCompile(want).MatchString(stdout) {
+			t.Errorf("%s: exit status %d, it printed\n%s%s\nwant %s", command, status, stdout, stderr, want)
+		}
+	}
+}
+
 func firstMatch(t *testing.T, text, pattern string) string {
 	t.Helper()
 	found := regexp.MustCompile(pattern).FindStringSubmatch(text)
