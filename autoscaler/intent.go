@@ -79,9 +79,11 @@ func (a *Autoscaler) Preview(ctx context.Context, hold scale.Hold) (scale.Decisi
 	now := time.Now()
 	kept, _ := a.memory.read()
 	kept.Hold = &hold
-	return a.rules().Decide(scale.Situation{
-		Now: now, Current: live.Replicas, Bounds: a.limits().InForce(now, kept.Override), Kept: kept,
-	}), nil
+	situation := scale.Situation{Now: now, Current: live.Replicas, Bounds: a.limits().InForce(now, kept.Override), Kept: kept}
+	if last := a.published.Load().decided; last != nil {
+		situation.Evaluation = last.Evaluation
+	}
+	return a.rules().Decide(situation), nil
 }
 
 // Override replaces the bounds, until it expires if it does; nil ends it.
