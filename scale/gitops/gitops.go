@@ -379,8 +379,8 @@ func (r *Repository) Current(live int32) int32 {
 const maxArriving = 16
 
 // arrives notes a pushed count, for whoever holds the lock.
-func (r *Repository) arrives(count int32) {
-	from := []int32{r.live}
+func (r *Repository) arrives(before, count int32) {
+	from := []int32{r.live, before}
 	if a := r.arriving; a != nil {
 		from = slices.Concat(a.from, []int32{a.count})
 		from = from[max(0, len(from)-maxArriving):]

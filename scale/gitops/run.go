@@ -212,14 +212,14 @@ func (r *Repository) settled(p *pending, d done) {
 		p.settle(err)
 		return
 	}
-	r.failures, r.retry, r.status.LastError = 0, time.Time{}, ""
+	r.failures, r.retry, r.status.LastError, r.status.Diff = 0, time.Time{}, "", ""
 	if d.changed {
 		r.lastCommit = now
 		r.status.LastCommit, r.status.LastCommitTime = d.commit.String(), &now
 		r.log.Info("Committed", "autoscaler", r.id, "commit", d.commit.String(), "file", r.config.File, "changes", words(d.changes))
 	}
 	if r.config.Mode == config.GitInstead && p.Replicas != nil {
-		r.arrives(*p.Replicas)
+		r.arrives(p.From, *p.Replicas)
 	} else {
 		r.recorded = &p.Wanted
 	}
@@ -259,7 +259,9 @@ func (r *Repository) preview(ctx context.Context, w Wanted) {
 		r.failed(fmt.Errorf("reading %s: %w", r.status.Repository, err))
 		return
 	}
-	r.failures, r.retry, r.status.LastError = 0, time.Time{}, ""
+	if r.pending == nil {
+		r.failures, r.retry, r.status.LastError = 0, time.Time{}, ""
+	}
 	r.status.Diff = diff
 	if r.dry != nil && r.dry.same(w) {
 		r.dry = nil
