@@ -4,6 +4,7 @@
 package gitops
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -433,12 +434,19 @@ func TestSignatures(t *testing.T) {
 	})
 }
 
+// incompressible is text of random bytes.
+func incompressible(size int) string {
+	text := make([]byte, size)
+	_, _ = rand.Read(text)
+	return string(text)
+}
+
 // The copy of the repository stays small, is made anew when somebody damages
 // it, and is gone in the end. A large history is never fetched.
 func TestTheCopy(t *testing.T) {
 	p := overHTTPSServer(t)
 	for n := range 5 {
-		commitFiles(t, p.repository, "More", map[string]string{"large.bin": strings.Repeat(strconv.Itoa(n), 1<<20)})
+		commitFiles(t, p.repository, "More "+strconv.Itoa(n), map[string]string{"large.bin": incompressible(1 << 20)})
 	}
 	dir := t.TempDir()
 	r := made(t, p.settings, Options{Dir: dir})
@@ -460,6 +468,9 @@ func TestTheCopy(t *testing.T) {
 		return found
 	}
 	write()
+	if size := r.remote.(*server).clone.size(); size > 2<<20 {
+		t.Errorf("the copy is %d bytes large: the history was fetched too", size)
+	}
 	write()
 	first := copies()
 	if len(first) != 1 {

@@ -142,6 +142,8 @@ type pace struct {
 	patience time.Duration
 }
 
+var _ scale.Writer = (*Repository)(nil)
+
 // maxPushes is how often one count is pushed in a row when others push too.
 const maxPushes = 5
 
