@@ -317,6 +317,9 @@ func (s source) table(t *testing.T, b block) string {
 		if slices.Contains(b.required, key) {
 			cells[2] = "**required**"
 		}
+		if field.Tag.Get("live") != "" {
+			cells[3] += " [Can change while it runs](../live-configuration.md)."
+		}
 		if b.top {
 			variable := cmp.Or(field.Tag.Get("env"), key)
 			cells = slices.Insert(cells, 3, "`"+variable+"`")
