@@ -186,6 +186,35 @@ func TestALostAnswer(t *testing.T) {
 	}
 }
 
+// The program that takes a push is killed as soon as the branch has moved.
+func TestAServerThatIsKilled(t *testing.T) {
+	for name, start := range servers {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := start(t)
+			once := filepath.Join(t.TempDir(), "once")
+			script := fmt.Sprintf("#!/bin/sh\n[ \"$1\" = committed ] && mkdir %s && kill -9 $PPID\nexit 0\n", once)
+			if err := os.WriteFile(filepath.Join(p.repository, "hooks", "reference-transaction"), []byte(script), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			r := open(t, p.settings, Options{})
+			if err := r.Write(t.Context(), decision(3, 5)); err != nil {
+				t.Error(err)
+			}
+			if _, err := os.Stat(once); err != nil {
+				t.Error("nothing was killed")
+			}
+			if got := commits(t, p.repository); got != 2 || len(ids(t, p.repository)) != 1 {
+				t.Errorf("%d commits", got)
+			}
+			if err := r.Write(t.Context(), decision(5, 6)); err != nil {
+				t.Error(err)
+			}
+			sound(t, p.repository)
+		})
+	}
+}
+
 // The answer is lost, and the server is down; others push, one of them another
 // count, before it is back. The commit is found, and not made again.
 func TestALostAnswerBelowOtherCommits(t *testing.T) {
