@@ -14,6 +14,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -166,7 +167,7 @@ evaluate: {type: shell, shell: {entrypoint: evaluate}}
 		Settings: live.New(live.Options{Path: path, Loaded: loaded, Log: log, Apply: func(ctx context.Context, c config.Config) error {
 			return s.Configure(ctx, c.Autoscaler)
 		}}),
-		Ready: NewChecks(Check{Name: "target", Fails: func(ctx context.Context) error {
+		Ready: NewChecks(Check{Name: "target", Fails: func(context.Context) error {
 			if s.broken.Load() {
 				return errors.New("the server is away")
 			}
@@ -197,8 +198,8 @@ func (s *served) ask(method, target, body string, headers ...string) (int, strin
 		r.Header.Set("Content-Type", "application/json")
 		r.GetBody = nil
 	}
-	for i := 0; i < len(headers); i += 2 {
-		r.Header.Set(headers[i], headers[i+1])
+	for header := range slices.Chunk(headers, 2) {
+		r.Header.Set(header[0], header[1])
 	}
 	w := httptest.NewRecorder()
 	s.handler.ServeHTTP(w, r)

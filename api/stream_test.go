@@ -71,7 +71,7 @@ func TestStream(t *testing.T) {
 	journal, server := streaming(t, nil)
 	journal.Observe(autoscaler.Record{Sequence: 1})
 	journal.Observe(autoscaler.Record{Sequence: 2})
-	from, new := follow(t, server, "1"), follow(t, server, "")
+	from, fresh := follow(t, server, "1"), follow(t, server, "")
 	if got := from.response.Header.Get("Content-Type"); got != "text/event-stream; charset=utf-8" {
 		t.Errorf("the type is %s", got)
 	}
@@ -81,11 +81,11 @@ func TestStream(t *testing.T) {
 	if got := from.next(t); got != `id: 2|event: record|data: {"sequence":2` {
 		t.Errorf("got %s", got)
 	}
-	if got := new.next(t); got != ": ping" {
+	if got := fresh.next(t); got != ": ping" {
 		t.Errorf("got %s", got)
 	}
 	journal.Observe(autoscaler.Record{Sequence: 3})
-	for _, stream := range []*reader{from, new} {
+	for _, stream := range []*reader{from, fresh} {
 		if got := stream.next(t); got != `id: 3|event: record|data: {"sequence":3` {
 			t.Errorf("got %s", got)
 		}

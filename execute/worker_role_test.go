@@ -125,7 +125,7 @@ func fork() {
 // which each process leaves a file with its ID as its name.
 func beWorker(args []string) {
 	if len(args) > 0 {
-		must(os.WriteFile(filepath.Join(args[0], strconv.Itoa(os.Getpid())), nil, 0o600)) //nolint:gosec // the test's own folder
+		must(os.WriteFile(filepath.Join(args[0], strconv.Itoa(os.Getpid())), nil, 0o600))
 	}
 	w := &obedient{out: os.Stdout}
 	lines := bufio.NewReader(os.Stdin)

@@ -261,13 +261,13 @@ func TestCredentialsThatChange(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(p.settings.SSH.PrivateKeyFile, wrong, 0o600); err != nil { //nolint:gosec // a test's
+		if err := os.WriteFile(p.settings.SSH.PrivateKeyFile, wrong, 0o600); err != nil {
 			t.Fatal(err)
 		}
 		if err := r.Write(t.Context(), decision(3, 5)); err == nil || !strings.Contains(err.Error(), "the host does not take the key of gitOps.ssh.privateKeyFile") {
 			t.Errorf("got %v", err)
 		}
-		if err := os.WriteFile(p.settings.SSH.PrivateKeyFile, good, 0o600); err != nil { //nolint:gosec // a test's
+		if err := os.WriteFile(p.settings.SSH.PrivateKeyFile, good, 0o600); err != nil {
 			t.Fatal(err)
 		}
 		eventually(t, "it is pushed", func() bool { return r.Status().Pending == nil })

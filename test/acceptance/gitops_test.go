@@ -37,6 +37,18 @@ func inGit(t testing.TB, bare string) string {
 	return sh(t, bare, "git show main:apps/web/values.yaml")
 }
 
+// waitForGit waits until the repository's file holds the count.
+func waitForGit(t testing.TB, bare string, want int) {
+	t.Helper()
+	eventually(t, fmt.Sprintf("the repository says %d", want), func(ctx context.Context) error {
+		output, err := exec.CommandContext(ctx, "git", "-C", bare, "show", "main:apps/web/values.yaml").Output()
+		if got := strings.TrimSpace(string(output)); err != nil || got != fmt.Sprintf("replicas: %d", want) {
+			return fmt.Errorf("it says %s (%w)", got, err)
+		}
+		return nil
+	})
+}
+
 // commits are how many there are on the branch.
 func commits(t testing.TB, bare string) string {
 	t.Helper()
@@ -57,12 +69,7 @@ func TestGitRecords(t *testing.T) {
 	p := d.start(gitConfig(bare, "record"), temporary(t))
 	p.wants(`{"targetReplicas": 4, "reason": "queue of 42"}`)
 	d.waitForReplicas(4)
-	eventually(t, "the repository says 4", func(context.Context) error {
-		if got := inGit(t, bare); got != "replicas: 4" {
-			return fmt.Errorf("it says %s", got)
-		}
-		return nil
-	})
+	waitForGit(t, bare, 4)
 	if message := sh(t, bare, "git log -1 --format=%B main"); !strings.Contains(message, "CPA-Reason: evaluated 4 (queue of 42)") {
 		t.Errorf("the message is %s", message)
 	}
@@ -82,12 +89,7 @@ func TestGitRecords(t *testing.T) {
 	if err := os.Rename(hook+".away", hook); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the repository says 7", func(context.Context) error {
-		if got := inGit(t, bare); got != "replicas: 7" {
-			return fmt.Errorf("it says %s", got)
-		}
-		return nil
-	})
+	waitForGit(t, bare, 7)
 	if got := commits(t, bare); got != "3" {
 		t.Errorf("%s commits, want that of the beginning, 4 and 7", got)
 	}
@@ -103,12 +105,7 @@ func TestGitInsteadOfScaling(t *testing.T) {
 	here := temporary(t)
 	p := d.start(gitConfig(bare, "instead"), here)
 	p.wants(`{"targetReplicas": 5}`)
-	eventually(t, "the repository says 5", func(context.Context) error {
-		if got := inGit(t, bare); got != "replicas: 5" {
-			return fmt.Errorf("it says %s", got)
-		}
-		return nil
-	})
+	waitForGit(t, bare, 5)
 	mark := p.mark()
 	p.waitForLine(mark, `msg="Nothing to scale" .*from=5 to=5`)
 	if got := d.replicas(); got != 2 {
@@ -130,12 +127,7 @@ func TestGitInsteadOfScaling(t *testing.T) {
 	mark = p.mark()
 	p.wants(`{"targetReplicas": 3}`)
 	p.waitForLine(mark, `msg=Scaled .*from=5 to=3`)
-	eventually(t, "the repository says 3", func(context.Context) error {
-		if got := inGit(t, bare); got != "replicas: 3" {
-			return fmt.Errorf("it says %s", got)
-		}
-		return nil
-	})
+	waitForGit(t, bare, 3)
 	if status, _ := p.stop(syscall.SIGTERM); status != 0 {
 		t.Errorf("exit status %d", status)
 	}

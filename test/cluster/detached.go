@@ -261,7 +261,6 @@ func (d *Detached) writeState(c *Cluster) error {
 // writeWhole replaces a file so that nobody sees half of it.
 func writeWhole(file string, content []byte) error {
 	partial := file + ".partial"
-	//nolint:gosec // The user says where the user's own state is.
 	if err := os.WriteFile(partial, content, 0o600); err != nil {
 		return err
 	}
