@@ -82,6 +82,10 @@ func TestAnswers(t *testing.T) {
 			"dry_run of another kind", "GET", "/api/v1/metrics?dry_run=maybe", never, 400,
 			`{"message":"Invalid format for 'dry_run' query parameter; 'maybe' is not a valid boolean value","code":400}`,
 		},
+		{
+			"dry_run misspelt", "POST", "/api/v1/evaluation?dryRun=true", never, 400,
+			`{"message":"unknown query parameter 'dryRun': it is 'dry_run'","code":400}`,
+		},
 		{"an unknown path", "GET", "/p", never, 404, `{"message":"Resource '/p' not found","code":404}`},
 		{"a wrong method", "DELETE", "/api/v1/metrics", never, 405, `{"message":"Method 'DELETE' not allowed on resource '/api/v1/metrics'","code":405}`},
 		{

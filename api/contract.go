@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/autoscaler"
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/config"
@@ -35,7 +36,11 @@ func (h *handler) evaluation(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if !record.Trigger.DryRun {
-		callerOf(r).Audit(h.log, "evaluation", counted{record.Decision.Current, false}, counted{record.Decision.Desired, record.Written})
+		after := record.Decision.Current
+		if record.Written {
+			after = record.Decision.Desired
+		}
+		callerOf(r).Audit(h.log, "evaluation", counted{record.Decision.Current}, counted{after})
 	}
 	// The count alone, as ever: the reason is in the record.
 	answer := evaluate.Evaluation{TargetReplicas: record.Evaluation.TargetReplicas}
@@ -48,7 +53,6 @@ func (h *handler) evaluation(w http.ResponseWriter, r *http.Request) {
 // counted is what the audit log tells of an evaluation.
 type counted struct {
 	Replicas int32 `json:"replicas"`
-	Written  bool  `json:"written"`
 }
 
 // run has the autoscaler run for the request. If that fails it answers the
@@ -87,7 +91,14 @@ func (h *handler) run(w http.ResponseWriter, r *http.Request, through autoscaler
 
 // dryRun reads the query parameter dry_run. Without a value it is false.
 func dryRun(r *http.Request) (bool, error) {
-	value := r.URL.Query().Get("dry_run")
+	query := r.URL.Query()
+	for name := range query {
+		// Whoever misspells it does not mean to scale.
+		if name != "dry_run" && strings.EqualFold(strings.NewReplacer("_", "", "-", "").Replace(name), "dryrun") {
+			return false, fmt.Errorf("unknown query parameter '%s': it is 'dry_run'", shorten(name))
+		}
+	}
+	value := query.Get("dry_run")
 	if value == "" {
 		return false, nil
 	}

@@ -4,6 +4,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -16,14 +17,28 @@ type Git interface {
 	Status() gitops.Status
 	// Limit is the largest file that Update takes, in bytes; 0 if it takes none.
 	Limit() int64
-	Update(ctx context.Context, path, content, message string) (gitops.Outcome, error)
+	Update(ctx context.Context, f gitops.File) (gitops.Outcome, error)
 }
 
 // updating asks for a file to be committed.
 type updating struct {
-	FilePath      string `json:"file_path"`
-	NewContent    string `json:"new_content"`
-	CommitMessage string `json:"commit_message"`
+	FilePath      *string `json:"file_path"`
+	NewContent    *string `json:"new_content"`
+	CommitMessage *string `json:"commit_message"`
+}
+
+// file is what is to be committed. Whatever is left out is missing: nobody
+// empties a file by a field they forgot.
+func (u updating) file(by string) (gitops.File, error) {
+	switch {
+	case u.FilePath == nil:
+		return gitops.File{}, errors.New("file_path: is required: the file, within the repository")
+	case u.NewContent == nil:
+		return gitops.File{}, errors.New("new_content: is required: all that the file is to hold")
+	case u.CommitMessage == nil:
+		return gitops.File{}, errors.New("commit_message: is required")
+	}
+	return gitops.File{Path: *u.FilePath, Content: *u.NewContent, Message: *u.CommitMessage, By: by}, nil
 }
 
 // updated is what became of it.
@@ -44,11 +59,13 @@ func (h *handler) updateGit(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	var asked updating
-	if err := decode(body, &asked); err != nil {
+	err := decode(body, &asked)
+	file, missing := asked.file(callerOf(r).Name)
+	if err := cmp.Or(err, missing); err != nil {
 		h.fail(w, http.StatusBadRequest, err.Error())
 		return
 	}
-	outcome, err := h.Git.Update(context.WithoutCancel(r.Context()), asked.FilePath, asked.NewContent, asked.CommitMessage)
+	outcome, err := h.Git.Update(context.WithoutCancel(r.Context()), file)
 	switch {
 	case errors.Is(err, gitops.ErrRefused):
 		h.fail(w, http.StatusBadRequest, err.Error())
@@ -57,7 +74,7 @@ func (h *handler) updateGit(w http.ResponseWriter, r *http.Request) {
 	case !outcome.Changed:
 		h.write(w, http.StatusOK, updated{Status: "unchanged", CommitOID: outcome.OID})
 	default:
-		callerOf(r).Audit(h.log, "git "+asked.FilePath, nil, map[string]string{"commit": outcome.OID})
+		callerOf(r).Audit(h.log, "git", nil, map[string]string{"file": file.Path, "commit": outcome.OID})
 		h.write(w, http.StatusOK, updated{Status: "success", CommitOID: outcome.OID})
 	}
 }

@@ -29,6 +29,12 @@ type recordList struct {
 
 func (h *handler) records(w http.ResponseWriter, r *http.Request) {
 	query := r.URL.Query()
+	for name := range query {
+		if name != "limit" && name != "since" {
+			h.fail(w, http.StatusBadRequest, fmt.Sprintf("%q: unknown query parameter; there are limit and since", shorten(name)))
+			return
+		}
+	}
 	limit := defaultRecords
 	if text := query.Get("limit"); text != "" {
 		var err error

@@ -113,8 +113,8 @@ func (*repository) Status() gitops.Status {
 
 func (*repository) Limit() int64 { return 1 << 10 }
 
-func (r *repository) Update(_ context.Context, path, _, _ string) (gitops.Outcome, error) {
-	return gitops.Outcome{OID: strings.Repeat("a", 40), Changed: path != "same"}, r.err
+func (r *repository) Update(_ context.Context, f gitops.File) (gitops.Outcome, error) {
+	return gitops.Outcome{OID: strings.Repeat("a", 40), Changed: f.Path != "same"}, r.err
 }
 
 // serveAll starts an autoscaler of 2 replicas that wants 14, and serves it on the
@@ -238,7 +238,7 @@ func TestLook(t *testing.T) {
 	s.want(200, "GET", "/api/v1/records?limit=1", "", `"sequence":1,`, `"written":true`, `"explanation":"evaluated 14 (busy), capped`, `"durationSeconds":{`)
 	s.want(200, "GET", "/api/v1/records?since=2100-01-01T00:00:00Z", "", `{"records":[]}`)
 	for query, says := range map[string]string{
-		"limit=0": "limit: must be a whole number from 1 to 1000", "limit=1001": "limit:", "limit=ten": "limit:", "since=yesterday": "since: must be such as",
+		"limit=0": "limit: must be a whole number from 1 to 1000", "limit=1001": "limit:", "limit=ten": "limit:", "since=yesterday": "since: must be such as", "sinze=1": "unknown query parameter",
 	} {
 		s.want(400, "GET", "/api/v1/records?"+query, "", says)
 	}
@@ -372,8 +372,16 @@ func TestGitUpdate(t *testing.T) {
 	s.want(200, "POST", "/api/v1/git/update", `{"file_path": "web.yaml", "new_content": "a: 1\n", "commit_message": "Raise a"}`,
 		`{"status":"success","commit_oid":"aaaaaaaa`)
 	s.want(200, "POST", "/api/v1/git/update", `{"file_path": "same", "new_content": "a: 1\n", "commit_message": "Raise a"}`, `"status":"unchanged"`)
-	if log := s.log.String(); strings.Count(log, `msg=Audit component= what="git web.yaml"`)+strings.Count(log, `what="git web.yaml" who=local`) != 1 {
+	if log := s.log.String(); strings.Count(log, `msg=Audit what=git who=local`) != 1 || !strings.Contains(log, `\"file\":\"web.yaml\"`) {
 		t.Errorf("the log says %s", log)
+	}
+	for body, says := range map[string]string{
+		`{"new_content": "", "commit_message": "m"}`: "file_path: is required",
+		`{"file_path": "x", "commit_message": "m"}`:  "new_content: is required",
+		`{"file_path": "x", "new_content": ""}`:      "commit_message: is required",
+		``:                                           "file_path: is required",
+	} {
+		s.want(400, "POST", "/api/v1/git/update", body, says)
 	}
 	s.git.err = fmt.Errorf("%w: no", gitops.ErrRefused)
 	s.want(400, "POST", "/api/v1/git/update", `{"file_path": "../x", "new_content": "", "commit_message": "m"}`, "no")

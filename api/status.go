@@ -11,6 +11,7 @@ import (
 
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/autoscaler"
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/bounds"
+	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/live"
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/metric"
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/scale"
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/scale/gitops"
@@ -36,6 +37,7 @@ type status struct {
 	Leader   leadership         `json:"leader"`
 	LastRun  *autoscaler.Record `json:"lastRun,omitempty"`
 	NextRun  time.Time          `json:"nextRun,omitzero"`
+	Config   live.Notes         `json:"config"`
 	Git      *gitops.Status     `json:"git,omitempty"`
 }
 
@@ -65,6 +67,7 @@ func (h *handler) status(w http.ResponseWriter, r *http.Request) {
 	answer := status{
 		ID: now.ID, Time: now.Time, Version: h.Version, Started: h.started, Target: now.Target, Bounds: now.Bounds, Intents: now.Intents,
 		Fallback: now.Fallback, Failures: now.Failures, DryRun: now.DryRun, NextRun: now.NextRun,
+		Config: h.Settings.Notes(),
 		Leader: leadership{Leading: now.Term.Leading(), Identity: now.Term.Leader},
 	}
 	if now.Decided != nil {

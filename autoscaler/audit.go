@@ -6,6 +6,7 @@ package autoscaler
 import (
 	"encoding/json"
 	"log/slog"
+	"reflect"
 )
 
 // Caller is who asks for a change.
@@ -17,8 +18,12 @@ type Caller struct {
 }
 
 // Audit writes the one line that tells of a change: who made it, in which
-// request, what it was about, and what that was before and after.
+// request, what it was about, and what that was before and after. What changes
+// nothing is not told of.
 func (c Caller) Audit(log *slog.Logger, what string, before, after any) {
+	if reflect.DeepEqual(before, after) {
+		return
+	}
 	log.Info("Audit", "what", what, "who", c.Name, "request", c.Request, "before", encode(before), "after", encode(after))
 }
 

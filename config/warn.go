@@ -8,6 +8,9 @@ import (
 	"time"
 )
 
+// shortestInterval is what nobody sets who knows that it is milliseconds.
+const shortestInterval Milliseconds = 100
+
 // warn tells of what is allowed but will surprise, in a valid and complete
 // configuration.
 func (c *Config) warn(d *decoder) {
@@ -15,6 +18,9 @@ func (c *Config) warn(d *decoder) {
 	c.warnForgottenZero(d)
 	c.warnPlainTokens(d)
 	c.warnUnusedAuthority(d)
+	if c.Interval < shortestInterval {
+		d.warn("interval", "%d is so many milliseconds: if seconds were meant, write %d", c.Interval, 1000*c.Interval)
+	}
 	for i, s := range c.Schedules {
 		warnTurns(d, at("schedules", i), s)
 	}

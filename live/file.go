@@ -42,7 +42,9 @@ func (s *Settings) look(ctx context.Context) {
 		s.cannotRead(err)
 		return
 	}
-	s.unreadable = ""
+	if s.unreadable {
+		s.unreadable, s.seen = false, nil
+	}
 	if !bytes.Equal(content, s.seen) && s.meet(ctx, content) {
 		s.seen = content
 	}
@@ -51,10 +53,21 @@ func (s *Settings) look(ctx context.Context) {
 // cannotRead tells why, once. The file may be on its way: what was read before
 // stays in force.
 func (s *Settings) cannotRead(err error) {
-	if err.Error() != s.unreadable {
-		s.unreadable = err.Error()
+	if !s.unreadable {
 		s.options.Log.Warn("The configuration file cannot be read: what was read before stays in force", "error", err)
 	}
+	s.unreadable = true
+	s.fileIs(err)
+}
+
+// fileIs notes why the file is not in force, if it is not.
+func (s *Settings) fileIs(err error) {
+	s.note(func(n *Notes) {
+		n.FileError = ""
+		if err != nil {
+			n.FileError = err.Error()
+		}
+	})
 }
 
 // meet puts a changed file in force. It says whether that is settled, for good
@@ -71,11 +84,13 @@ func (s *Settings) meet(ctx context.Context, content []byte) (settled bool) {
 	switch {
 	case errors.Is(err, ErrRefused):
 		s.options.Log.Error("The configuration file has changed, but is not valid: what was read before stays in force", "error", err)
+		s.fileIs(err)
 		return true
 	case err != nil:
 		s.options.Log.Warn("The configuration file has changed; trying again to put it in force", "error", err)
 		return false
 	}
+	s.fileIs(nil)
 	for _, warning := range s.loaded.Warnings {
 		s.options.Log.Warn("The configuration may not do what it is meant to", "warning", warning)
 	}

@@ -14,8 +14,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/autoscaler"
@@ -67,10 +69,23 @@ type Settings struct {
 	// needsRestart are the keys that the file changed and that are in force with
 	// a restart only.
 	needsRestart []string
-	// seen is the content of the file that was met last, good or bad, and
-	// unreadable why it could not be read, as it was logged.
-	seen       []byte
-	unreadable string
+	// seen is the content of the file that was met last, good or bad.
+	seen []byte
+
+	// notes are for who does not want to wait for a turn.
+	notes atomic.Pointer[Notes]
+	// unreadable says that the file could not be read the last time; Run's alone.
+	unreadable bool
+}
+
+// Notes tell of what is in force but for the file.
+type Notes struct {
+	// Live are the keys that somebody changed while running.
+	Live []string `json:"live,omitempty"`
+	// NeedsRestart are the keys of the file that come into force with a restart.
+	NeedsRestart []string `json:"needsRestart,omitempty"`
+	// FileError is why the file, as it is by now, is not in force.
+	FileError string `json:"fileError,omitempty"`
 }
 
 // View is the configuration in force.
@@ -109,7 +124,24 @@ type Values struct {
 
 // New makes Settings of what was loaded.
 func New(o Options) *Settings {
-	return &Settings{options: o, turn: make(chan struct{}, 1), loaded: o.Loaded, seen: o.Loaded.Layers.File}
+	s := &Settings{options: o, turn: make(chan struct{}, 1), loaded: o.Loaded, seen: o.Loaded.Layers.File}
+	s.notes.Store(&Notes{})
+	return s
+}
+
+// Notes tell of what is not as the file says. They wait for nothing.
+func (s *Settings) Notes() Notes { return *s.notes.Load() }
+
+// note brings the notes up to date.
+func (s *Settings) note(change func(*Notes)) {
+	for {
+		before := s.notes.Load()
+		after := *before
+		change(&after)
+		if s.notes.CompareAndSwap(before, &after) {
+			return
+		}
+	}
 }
 
 // View is the configuration in force, and what that was made of.
@@ -189,6 +221,9 @@ func (s *Settings) apply(ctx context.Context, layers config.Layers) (map[string]
 	}
 	next.Config, next.Layers = after, layers
 	s.loaded, s.needsRestart = next, needsRestart
+	s.note(func(n *Notes) {
+		n.Live, n.NeedsRestart = slices.Sorted(maps.Keys(layers.Live)), needsRestart
+	})
 	return changed, nil
 }
 

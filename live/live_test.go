@@ -243,12 +243,18 @@ func TestTheFileChanges(t *testing.T) {
 		}
 		changes(file, "4 (live) to 10 (file)", "Audit")
 		changes(file+"  bad", "4 (live) to 10 (file)", "is not valid: what was read before stays in force")
+		if n := p.Notes(); !slices.Equal(n.Live, []string{"minReplicas"}) || n.FileError == "" {
+			t.Errorf("%+v", n)
+		}
 		changes(file+"maxReplicas: -5\n", "4 (live) to 10 (file)", "maxReplicas: must be at least 0")
 		changes("", "4 (live) to 10 (file)", "cannot be read")
 		changes(strings.Replace(file, "10", "15", 1), "2 (file) to 15 (file)", "What was changed while running is taken back")
 		changes(strings.Replace(file, "name: web", "name: other", 1), "2 (file) to 10 (file)", `need a restart" keys=scaleTargetRef`)
 		if v := p.view(t); !slices.Equal(v.NeedsRestart, []string{"scaleTargetRef"}) || fmt.Sprint(v.Config["scaleTargetRef"]) != "{Deployment web apps/v1}" {
 			t.Errorf("%+v", v)
+		}
+		if n := p.Notes(); n.Live != nil || !slices.Equal(n.NeedsRestart, []string{"scaleTargetRef"}) || n.FileError != "" {
+			t.Errorf("%+v", n)
 		}
 		// A change of a live key leaves what needs a restart alone.
 		if _, err := p.Put(ctx, ann, []byte(`{"minReplicas": 4}`), ""); err != nil {

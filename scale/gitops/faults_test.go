@@ -320,7 +320,7 @@ func TestUpdating(t *testing.T) {
 				{"apps/run.sh", "#!/bin/bash\n", true},
 				{"apps/ünï code.yaml", "\x00\xff", true},
 			} {
-				outcome, err := r.Update(t.Context(), step.path, step.content, "Change it\n\nBecause.\nCPA-Object: forged\n\nCPA-Decision-Id: forged")
+				outcome, err := r.Update(t.Context(), File{Path: step.path, Content: step.content, Message: "Change it\n\nBecause.\nCPA-Object: forged\n\nCPA-Decision-Id: forged", By: "token:ops"})
 				if err != nil || outcome.Changed != step.changed {
 					t.Fatalf("%s: %+v, %v", step.path, outcome, err)
 				}
@@ -371,7 +371,7 @@ func TestUpdatesThatAreRefused(t *testing.T) {
 		{"apps/x", "x", " ", "must say something"},
 		{"apps/x", "x", strings.Repeat("x", 5000), "at most 4096 bytes"},
 	} {
-		_, err := r.Update(t.Context(), test.path, test.content, test.message)
+		_, err := r.Update(t.Context(), File{Path: test.path, Content: test.content, Message: test.message})
 		if !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), test.fault) {
 			t.Errorf("%s: %v", test.path, err)
 		}
@@ -381,7 +381,7 @@ func TestUpdatesThatAreRefused(t *testing.T) {
 	}
 	c := settings(repository)
 	c.Update.Enabled = false
-	if _, err := open(t, c, Options{}).Update(t.Context(), "apps/x", "x", "m"); !errors.Is(err, ErrNotEnabled) {
+	if _, err := open(t, c, Options{}).Update(t.Context(), File{Path: "apps/x", Content: "x", Message: "m"}); !errors.Is(err, ErrNotEnabled) {
 		t.Errorf("got %v", err)
 	}
 }

@@ -158,8 +158,13 @@ type Status struct {
 	// pushed.
 	LastCommit     string     `json:"lastCommit,omitempty"`
 	LastCommitTime *time.Time `json:"lastCommitTime,omitempty"`
+	// Commits and Failures are how many there were in this process.
+	Commits  uint64 `json:"commits"`
+	Failures uint64 `json:"failures"`
 	// Pending is what is yet to be pushed.
 	Pending *Pending `json:"pending,omitempty"`
+	// Arriving is what was pushed instead of scaling, and is yet to arrive.
+	Arriving *Arriving `json:"arriving,omitempty"`
 	// LastError is why that has failed; empty once it has not.
 	LastError string `json:"lastError,omitempty"`
 	// Diff is what a dry run would have changed in the file.
@@ -169,12 +174,23 @@ type Status struct {
 // Pending is what is yet to be pushed. To, Min and Max are nil where they are
 // left as they are.
 type Pending struct {
-	From   int32     `json:"from"`
-	To     *int32    `json:"to,omitempty"`
-	Min    *int32    `json:"minReplicas,omitempty"`
-	Max    *int32    `json:"maxReplicas,omitempty"`
-	Since  time.Time `json:"since"`
+	From  int32     `json:"from"`
+	To    *int32    `json:"to,omitempty"`
+	Min   *int32    `json:"minReplicas,omitempty"`
+	Max   *int32    `json:"maxReplicas,omitempty"`
+	Since time.Time `json:"since"`
+	// Due is when that is tried; zero is at once.
+	Due    time.Time `json:"due,omitzero"`
 	Reason string    `json:"reason,omitempty"`
+}
+
+// Arriving is a count that was pushed and that the target does not have yet:
+// what applies the repository is waited for.
+type Arriving struct {
+	Replicas int32 `json:"replicas"`
+	// Live is what the target has.
+	Live  int32     `json:"live"`
+	Since time.Time `json:"since"`
 }
 
 // Outcome is what became of an Update.
@@ -343,8 +359,9 @@ type arriving struct {
 	// from are the counts that the target may still have: the one it had, and
 	// those that were pushed before.
 	from []int32
-	// until is when it is not waited for any longer.
-	until time.Time
+	// since is when it was pushed, and until when it is not waited for any
+	// longer.
+	since, until time.Time
 }
 
 // arrival is how long whatever applies the repository may take. After that the
@@ -390,7 +407,7 @@ func (r *Repository) arrives(before, count int32) {
 	if count == r.live && r.arriving == nil {
 		return
 	}
-	r.arriving = &arriving{count: count, from: from, until: r.now().Add(arrival)}
+	r.arriving = &arriving{count: count, from: from, since: r.now(), until: r.now().Add(arrival)}
 }
 
 // Status is how things are.
@@ -399,7 +416,13 @@ func (r *Repository) Status() Status {
 	defer r.mu.Unlock()
 	status := r.status
 	if p := r.pending; p != nil {
-		status.Pending = &Pending{From: p.From, To: p.Replicas, Min: p.Min, Max: p.Max, Since: p.since, Reason: oneLine(p.Reason)}
+		status.Pending = &Pending{From: p.From, To: p.Replicas, Min: p.Min, Max: p.Max, Since: p.since, Due: r.due(), Reason: oneLine(p.Reason)}
+		if r.failures > 0 {
+			status.Pending.Due = r.retry
+		}
+	}
+	if a := r.arriving; a != nil {
+		status.Arriving = &Arriving{Replicas: a.count, Live: r.live, Since: a.since}
 	}
 	return status
 }
@@ -407,14 +430,24 @@ func (r *Repository) Status() Status {
 // maxUpdates is how many updates wait at most.
 const maxUpdates = 16
 
+// File is a file that somebody wants committed.
+type File struct {
+	// Path is within the repository.
+	Path    string
+	Content string
+	// Message is the commit's, and By who asks for it, in the trailer
+	// CPA-Requested-By.
+	Message, By string
+}
+
 // Update commits a file, below gitOps.update.allowedPath, as it is; one that is
 // not there is made. It waits until that is pushed. Its error is ErrNotEnabled,
 // ErrRefused for what cannot be done that way, or of the repository.
-func (r *Repository) Update(ctx context.Context, path, content, message string) (Outcome, error) {
-	if err := r.checkUpdate(path, content, message); err != nil {
+func (r *Repository) Update(ctx context.Context, f File) (Outcome, error) {
+	if err := r.checkUpdate(f); err != nil {
 		return Outcome{}, err
 	}
-	u := &update{ctx: ctx, path: path, content: content, message: message, id: rand.Text(), result: make(chan updated, 1)}
+	u := &update{File: f, ctx: ctx, id: rand.Text(), result: make(chan updated, 1)}
 	select {
 	case r.updates <- u:
 	default:
@@ -424,26 +457,26 @@ func (r *Repository) Update(ctx context.Context, path, content, message string) 
 	case done := <-u.result:
 		return done.Outcome, done.err
 	case <-ctx.Done():
-		return Outcome{}, fmt.Errorf("committing %s: %w", path, context.Cause(ctx))
+		return Outcome{}, fmt.Errorf("committing %s: %w", f.Path, context.Cause(ctx))
 	}
 }
 
-func (r *Repository) checkUpdate(path, content, message string) error {
+func (r *Repository) checkUpdate(f File) error {
 	allowed := strings.TrimSuffix(r.config.Update.AllowedPath, "/")
 	switch {
 	case !r.config.Update.Enabled:
 		return ErrNotEnabled
-	case allowed != "." && !strings.HasPrefix(path, allowed+"/"):
-		return refused("the path must lie below %s (gitOps.update.allowedPath), got %q", allowed, shorten(path))
-	case int64(len(content)) > r.config.Update.MaxBytes:
-		return refused("the content must be at most %d bytes (gitOps.update.maxBytes), got %d", r.config.Update.MaxBytes, len(content))
-	case strings.TrimSpace(message) == "":
-		return refused("the commit message must say something")
-	case len(message) > maxMessage || !utf8.ValidString(message):
-		return refused("the commit message must be UTF-8 text of at most %d bytes", maxMessage)
+	case allowed != "." && !strings.HasPrefix(f.Path, allowed+"/"):
+		return refused("file_path: must lie below %s (gitOps.update.allowedPath), got %q", allowed, shorten(f.Path))
+	case int64(len(f.Content)) > r.config.Update.MaxBytes:
+		return refused("new_content: must be at most %d bytes (gitOps.update.maxBytes), got %d", r.config.Update.MaxBytes, len(f.Content))
+	case strings.TrimSpace(f.Message) == "":
+		return refused("commit_message: is required")
+	case len(f.Message) > maxMessage || !utf8.ValidString(f.Message):
+		return refused("commit_message: must be UTF-8 text of at most %d bytes", maxMessage)
 	}
-	if err := config.CheckGitPath(path); err != nil {
-		return refused("the path %v", err)
+	if err := config.CheckGitPath(f.Path); err != nil {
+		return refused("file_path: %v", err)
 	}
 	return nil
 }

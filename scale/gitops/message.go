@@ -15,6 +15,7 @@ import (
 const (
 	trailerObject   = "CPA-Object"
 	trailerDecision = "CPA-Decision-Id"
+	trailerBy       = "CPA-Requested-By"
 	trailerReason   = "CPA-Reason"
 	trailerReplicas = "CPA-Replicas"
 	trailerMin      = "CPA-Min-Replicas"

@@ -41,9 +41,10 @@ func (p *pending) settle(err error) {
 
 // update is a request to commit a file.
 type update struct {
-	ctx                        context.Context //nolint:containedctx // It is the caller's, who waits.
-	path, content, message, id string
-	result                     chan updated
+	File
+	ctx    context.Context //nolint:containedctx // It is the caller's, who waits.
+	id     string
+	result chan updated
 }
 
 type updated struct {
@@ -215,7 +216,7 @@ func (r *Repository) settled(p *pending, d done) {
 	r.failures, r.retry, r.status.LastError, r.status.Diff = 0, time.Time{}, "", ""
 	if d.changed {
 		r.lastCommit = now
-		r.status.LastCommit, r.status.LastCommitTime = d.commit.String(), &now
+		r.committed(d)
 		r.log.Info("Committed", "autoscaler", r.id, "commit", d.commit.String(), "file", r.config.File, "changes", words(d.changes))
 	}
 	if r.config.Mode == config.GitInstead && p.Replicas != nil {
@@ -237,9 +238,17 @@ func words(changes []change) string {
 	return strings.Join(texts, ", ")
 }
 
+// committed notes a commit, for whoever holds the lock.
+func (r *Repository) committed(d done) {
+	now := r.now()
+	r.status.LastCommit, r.status.LastCommitTime = d.commit.String(), &now
+	r.status.Commits++
+}
+
 // failed notes a failure, for whoever holds the lock.
 func (r *Repository) failed(err error) {
 	r.failures++
+	r.status.Failures++
 	wait := min(r.pace.first<<min(r.failures-1, 16), r.pace.last)
 	wait = wait*3/4 + rand.N(wait/2+1) //nolint:gosec // jitter
 	r.retry = r.now().Add(wait)
@@ -315,21 +324,20 @@ func (r *Repository) update(ctx context.Context, u *update) (Outcome, error) {
 	stop := context.AfterFunc(u.ctx, func() { cancel(context.Cause(u.ctx)) }) //nolint:contextcheck // It is the caller's.
 	defer stop()
 	d := r.commit(ctx, edition{
-		id: u.id, path: u.path,
+		id: u.id, path: u.Path,
 		make: func([]byte, bool) ([]byte, string, error) {
-			trailers := []string{trailerObject + ": " + oneLine(r.id), trailerDecision + ": " + u.id}
-			return []byte(u.content), r.compose(printable(u.message), trailers), nil
+			trailers := []string{trailerObject + ": " + oneLine(r.id), trailerDecision + ": " + u.id, trailerBy + ": " + oneLine(u.By)}
+			return []byte(u.Content), r.compose(printable(u.Message), trailers), nil
 		},
 	})
 	if d.err != nil {
-		return Outcome{}, fmt.Errorf("committing %s: %w", u.path, d.err)
+		return Outcome{}, fmt.Errorf("committing %s: %w", u.Path, d.err)
 	}
 	if d.changed {
 		r.mu.Lock()
-		now := r.now()
-		r.status.LastCommit, r.status.LastCommitTime = d.commit.String(), &now
+		r.committed(d)
 		r.mu.Unlock()
-		r.log.Info("Committed a file", "autoscaler", r.id, "commit", d.commit.String(), "file", u.path)
+		r.log.Info("Committed a file", "autoscaler", r.id, "commit", d.commit.String(), "file", u.Path)
 	}
 	return Outcome{OID: d.commit.String(), Changed: d.changed}, nil
 }

@@ -52,7 +52,7 @@ func TestTwoWriters(t *testing.T) {
 						// A push may be outrun five times: then its caller tries again.
 						for {
 							content := fmt.Sprintf("%d of %d", n, i)
-							outcome, err := r.Update(t.Context(), fmt.Sprintf("apps/%d.txt", i), content, "Say "+content)
+							outcome, err := r.Update(t.Context(), File{Path: fmt.Sprintf("apps/%d.txt", i), Content: content, Message: "Say " + content, By: "token:ops"})
 							if err == nil && outcome.Changed {
 								acknowledged[i] = append(acknowledged[i], outcome.OID)
 								break
@@ -170,7 +170,7 @@ func TestALostAnswer(t *testing.T) {
 	}
 	outcome := func() Outcome {
 		p.interfere.set(func(i *interference) { i.cut = 1 })
-		outcome, err := r.Update(t.Context(), "apps/x.txt", "x", "Add x")
+		outcome, err := r.Update(t.Context(), File{Path: "apps/x.txt", Content: "x", Message: "Add x"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -292,7 +292,7 @@ func TestAPendingCountThatIsNotWantedAnyMore(t *testing.T) {
 		t.Errorf("pending %+v", status.Pending)
 	}
 	// An update goes through, so nothing else waits.
-	if _, err := r.Update(t.Context(), "apps/x.txt", "x", "Add x"); err != nil {
+	if _, err := r.Update(t.Context(), File{Path: "apps/x.txt", Content: "x", Message: "Add x"}); err != nil {
 		t.Fatal(err)
 	}
 	if got := commits(t, p.repository); got != 3 {

@@ -24,7 +24,7 @@ import (
 
 // CacheVariable names the environment variable that moves the cache of built
 // programs out of the repository's .cache/control-plane.
-const CacheVariable = "CPA_TEST_CACHE"
+const CacheVariable = "TEST_CONTROL_PLANE_CACHE"
 
 // AssetsVariable names the environment variable of controller-runtime's envtest
 // that points at a directory of ready programs. What is found there is used as
