@@ -20,7 +20,7 @@ func toy(t *testing.T, programs ...string) options {
 	t.Helper()
 	return options{
 		binaries: programs, pods: []int{2, 3}, runs: 2, budget: 200 * time.Millisecond, longest: time.Minute,
-		starts: 2, pushes: 3, decisions: 1000,
+		starts: 2, pushes: 3, decisions: 1000, window: time.Second,
 		only: regexp.MustCompile(""), json: filepath.Join(t.TempDir(), "report.json"),
 	}
 }
@@ -46,6 +46,11 @@ func TestBench(t *testing.T) {
 		`start, per-resource( +[1-9]\d*\.\d ms){6} +\d+\.\d\d`,
 		`start, per-pod( +[1-9]\d*\.\d ms){6} +\d+\.\d\d`,
 		`push +.*( +\d+\.\d ms){3} +(-|\d+\.\d\d)\n`,
+		`quiet +A +- +- +- +- +[1-9]\d* +.* ms +.*%`,
+		`1000 a second +A +[1-9]\d* +\d+ +\d+\.\d\d ms +\d+\.\d\d ms +[1-9]\d* +.* ms +.*%`,
+		`4 at a time +A +[1-9]\d* +\d+ +\d+\.\d\d ms +\d+\.\d\d ms +[1-9]\d* +.* ms +.*%`,
+		`time of a run, 1000 a second / quiet +\d+\.\d\d +-\n`,
+		`B, status: GET /api/v1/status: status 404`,
 		`2 pods; a list of them is [1-9]\d*\.\d kB in protobuf and [1-9]\d*\.\d kB in JSON`,
 		`3 pods; a list of them`,
 		`runs +time +fastest +own CPU +hooks' CPU +requests +received +memory +peak\n`,
@@ -104,7 +109,7 @@ func checkRows(t *testing.T, r report) {
 	}
 }
 
-func checkFigures(t *testing.T, r report, row row, label string) {
+func checkFigures(t *testing.T, r report, row row[figures], label string) {
 	t.Helper()
 	f := row.Programs[label]
 	if f == nil {
@@ -132,7 +137,7 @@ func TestOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := readReport(t, o.json)
-	if len(r.Decisions) != 2 || r.Sizes != nil || r.Starts != nil || !r.Pushes.IsZero() || r.Access != "" {
+	if len(r.Decisions) != 2 || r.Sizes != nil || r.Starts != nil || !r.Status.IsZero() || !r.Pushes.IsZero() || r.Access != "" {
 		t.Errorf("it measured more:\n%s", printed.String())
 	}
 	o.only = regexp.MustCompile("nothing has this name")
@@ -143,7 +148,7 @@ func TestOnly(t *testing.T) {
 
 func TestParse(t *testing.T) {
 	t.Parallel()
-	o, err := parse([]string{"--binary", "a", "--binary", "b", "--pods", "20, 5,20", "--runs", "3", "--only", "^http", "--json", "r.json"})
+	o, err := parse([]string{"--binary", "a", "--binary", "b", "--pods", "20, 5,20", "--runs", "3", "--only", "^http", "--window", "30s", "--json", "r.json"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -153,7 +158,7 @@ func TestParse(t *testing.T) {
 	if diff := cmp.Diff([]int{5, 20}, o.pods); diff != "" {
 		t.Errorf("pods (-want +got):\n%s", diff)
 	}
-	if o.runs != 3 || !o.only.MatchString("http, per-pod") || o.only.MatchString("shell") || o.json != "r.json" || o.decisions != 1_000_000 {
+	if o.runs != 3 || !o.only.MatchString("http, per-pod") || o.only.MatchString("shell") || o.json != "r.json" || o.decisions != 1_000_000 || o.window != 30*time.Second {
 		t.Errorf("%+v", o)
 	}
 	for _, wrong := range [][]string{
@@ -163,6 +168,8 @@ func TestParse(t *testing.T) {
 		{"--pods", "100000"},
 		{"--runs", "0"},
 		{"--budget", "0s"},
+		{"--window", "1ms"},
+		{"--window", "5m"},
 		{"--only", "("},
 		{"more"},
 	} {

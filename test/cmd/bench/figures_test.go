@@ -6,14 +6,19 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -264,5 +269,119 @@ func TestKubeconfigAccess(t *testing.T) {
 	}
 	if program.began.IsZero() {
 		t.Error("the moment it began is not known")
+	}
+}
+
+// Requests come when they are due, whether those before are answered or not;
+// without a rate each follows the answer before it.
+func TestLoad(t *testing.T) {
+	t.Parallel()
+	errRefused := errors.New("refused")
+	for _, test := range []struct {
+		name string
+		load load
+		// each answers the requests, of which there were so many before.
+		each func(ctx context.Context, before int) error
+		want answers
+	}{
+		{"at a rate", load{rate: 100, connections: 4}, takes(10 * time.Millisecond), answers{100, 0, 10, 10}},
+		{"at a rate that the answers just bear", load{rate: 100, connections: 4}, takes(40 * time.Millisecond), answers{100, 0, 40, 40}},
+		{"one after another", load{connections: 2}, takes(10 * time.Millisecond), answers{200, 0, 10, 10}},
+		{"with errors", load{rate: 100, connections: 4}, func(_ context.Context, before int) error {
+			if before%2 == 0 {
+				return errRefused
+			}
+			return nil
+		}, answers{50, 50, 0, 0}},
+		{"not answered", load{rate: 100, connections: 4}, func(ctx context.Context, _ int) error {
+			<-ctx.Done()
+			return ctx.Err()
+		}, answers{0, 4, 0, 0}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				var asked atomic.Int64
+				o := test.load.run(t.Context(), time.Second, func(ctx context.Context) error { return test.each(ctx, int(asked.Add(1)-1)) })
+				got := o.summary()
+				got.PerSecond = math.Round(float64(len(o.answers)) / time.Second.Seconds())
+				if diff := cmp.Diff(&test.want, got); diff != "" {
+					t.Errorf("(-want +got):\n%s", diff)
+				}
+				if o.elapsed < time.Second || o.elapsed > time.Second+overtime {
+					t.Errorf("it took %s", o.elapsed)
+				}
+			})
+		})
+	}
+}
+
+func takes(d time.Duration) func(context.Context, int) error {
+	return func(context.Context, int) error {
+		time.Sleep(d)
+		return nil
+	}
+}
+
+// A late request is counted from when it was due, so that a program that stalls
+// cannot hide that.
+func TestLoadStalls(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		o := load{rate: 10, connections: 1}.run(t.Context(), time.Second, func(ctx context.Context) error { return takes(500*time.Millisecond)(ctx, 0) })
+		slices.Sort(o.answers)
+		if len(o.answers) != 10 || o.answers[9] != 4100*time.Millisecond {
+			t.Errorf("%v", o.answers)
+		}
+	})
+}
+
+func TestDelay(t *testing.T) {
+	t.Parallel()
+	tick := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	for _, test := range []struct{ since, want time.Duration }{
+		{0, 0},
+		{3 * time.Millisecond, 3 * time.Millisecond},
+		{-time.Millisecond, -time.Millisecond},
+		{10*time.Second + 3*time.Millisecond, 3 * time.Millisecond},
+		{-10*time.Second + 3*time.Millisecond, 3 * time.Millisecond},
+		{10*time.Second - time.Millisecond, -time.Millisecond},
+		{150 * time.Millisecond, 150 * time.Millisecond},
+	} {
+		if got := delay(tick.Add(test.since), tick, 200*time.Millisecond); got != test.want {
+			t.Errorf("%s after a moment: got %s, want %s", test.since, got, test.want)
+		}
+	}
+}
+
+// A phase has the figures of its turns, and of the runs that began in them.
+func TestFiguresOf(t *testing.T) {
+	t.Parallel()
+	tick := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	at := func(milliseconds int) time.Time { return tick.Add(time.Duration(milliseconds) * time.Millisecond) }
+	spans := []span{
+		{at(-10), at(990), outcome{[]time.Duration{time.Millisecond, 3 * time.Millisecond}, 1, time.Second}, 100 * time.Millisecond, 2e6},
+		{at(1990), at(2990), outcome{[]time.Duration{2 * time.Millisecond}, 0, time.Second}, 300 * time.Millisecond, 1e6},
+	}
+	var runs []loopRun
+	for _, r := range []struct {
+		at   int
+		took float64
+	}{{1, .010}, {205, .030}, {999, 1}, {2003, .020}, {3000, 1}} {
+		runs = append(runs, loopRun{Time: at(r.at), TookSeconds: r.took})
+	}
+	got, err := figuresOf(spans, runs, at(5000))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &statusFigures{
+		Answers: &answers{PerSecond: 1.5, Errors: 1, Median: 2, Slow: 3},
+		Runs:    3, Late: 3, Latest: 5, Time: 20, Process: 20, Resident: 2e6,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if _, err := figuresOf(spans[:1], nil, tick); err == nil || err.Error() != "the loop had no run in 1s" {
+		t.Errorf("got %v", err)
 	}
 }

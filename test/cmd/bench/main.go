@@ -63,6 +63,8 @@ type options struct {
 	// starts and pushes are how many of those are measured in each program.
 	starts, pushes int
 	decisions      int
+	// window is how long the loop is watched beside each load on the status.
+	window time.Duration
 	// only chooses by name what is measured.
 	only *regexp.Regexp
 	// json is the file for the report as JSON; none if empty.
@@ -84,7 +86,7 @@ func parse(args []string) (options, error) {
 		o.pods, err = parseSizes(list)
 		return err
 	})
-	flags.Func("only", "measure only what this `regexp` finds in its name: kinds, start, push, decisions", func(expression string) (err error) {
+	flags.Func("only", "measure only what this `regexp` finds in its name: kinds, start, push, status, decisions", func(expression string) (err error) {
 		o.only, err = regexp.Compile(expression)
 		return err
 	})
@@ -92,6 +94,7 @@ func parse(args []string) (options, error) {
 	flags.DurationVar(&o.budget, "budget", 5*time.Second, "how long runs of one kind go on at most, in each program; the last one ends")
 	flags.DurationVar(&o.longest, "longest", time.Minute, "skip a kind when a run with fewer pods tells that one would take longer than this")
 	flags.IntVar(&o.decisions, "decisions", 1_000_000, "how many decisions are measured")
+	flags.DurationVar(&o.window, "window", 10*time.Second, "how long the loop is watched without requests, beside some, and beside as many as are answered")
 	flags.StringVar(&o.json, "json", "", "write the report as JSON to this `file` as well")
 	if err := flags.Parse(args); err != nil {
 		return o, err
@@ -103,6 +106,8 @@ func parse(args []string) (options, error) {
 		return o, fmt.Errorf("--binary was given %d times; at most %d programs are compared", len(o.binaries), mostBinaries)
 	case o.runs < 1 || o.decisions < 1 || o.budget <= 0 || o.longest <= 0:
 		return o, errors.New("--runs, --decisions, --budget and --longest must be positive")
+	case o.window < loopInterval || o.window > mostWindow:
+		return o, fmt.Errorf("--window must be from %s to %s", loopInterval, mostWindow)
 	}
 	return o, nil
 }

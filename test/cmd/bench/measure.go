@@ -22,8 +22,8 @@ const warmUps = 2
 
 // measure has each program that can run a kind do so, in turn, so that what
 // disturbs one disturbs the other.
-func (s *session) measure(ctx context.Context, k kind, pods int) (row, error) {
-	measured := row{Kind: k.name, Programs: map[string]*figures{}}
+func (s *session) measure(ctx context.Context, k kind, pods int) (row[figures], error) {
+	measured := row[figures]{Kind: k.name, Programs: map[string]*figures{}}
 	var all []*gauge
 	defer func() {
 		for _, g := range all {
@@ -54,7 +54,7 @@ func (s *session) measure(ctx context.Context, k kind, pods int) (row, error) {
 		}
 		measured.Programs[g.program.label] = g.figures()
 	}
-	measured.Ratio = ratios(measured.Programs)
+	measured.Ratio = ratios(columns, measured.Programs)
 	return measured, nil
 }
 

@@ -81,7 +81,10 @@ func (s *subject) start(ctx context.Context, config map[string]any) (*program, e
 	if err != nil {
 		return nil, err
 	}
-	config["apiConfig"] = map[string]any{"enabled": true, "host": loopback, "port": port}
+	config["apiConfig"] = map[string]any{
+		"enabled": true, "host": loopback, "port": port,
+		"rateLimit": map[string]any{"perCaller": 0, "total": 0}, // programs that do not know it have none
+	}
 	content, err := json.Marshal(config)
 	if err != nil {
 		return nil, fmt.Errorf("writing the configuration: %w", err)
@@ -91,7 +94,7 @@ func (s *subject) start(ctx context.Context, config map[string]any) (*program, e
 	}
 	p := &program{
 		subject: s, output: &tail{}, exited: make(chan struct{}),
-		url: fmt.Sprintf("http://%s:%d", loopback, port), client: &http.Client{Transport: &http.Transport{}},
+		url: fmt.Sprintf("http://%s:%d", loopback, port), client: newClient(),
 	}
 	return p, p.launch(ctx)
 }
@@ -214,6 +217,28 @@ func (p *program) request(ctx context.Context, method, path string) (status int,
 	defer func() { _ = response.Body.Close() }()
 	_, err = io.Copy(io.Discard, response.Body)
 	return response.StatusCode, err
+}
+
+// get reads what a path answers with.
+func (p *program) get(ctx context.Context, path string, answer any) error {
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, p.url+path, nil)
+	if err != nil {
+		return err
+	}
+	response, err := p.client.Do(r)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = response.Body.Close() }()
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("GET %s: status %d", path, response.StatusCode)
+	}
+	if err := json.NewDecoder(response.Body).Decode(answer); err != nil {
+		return fmt.Errorf("GET %s: %w", path, err)
+	}
+	return nil
 }
 
 // nextWrite waits until the program has changed a count. A write that the proxy

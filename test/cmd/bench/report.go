@@ -6,6 +6,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"os"
 )
 
@@ -21,6 +22,7 @@ type report struct {
 	Programs map[string]binary `json:"programs"`
 	Starts   []latencyRow      `json:"starts,omitempty"`
 	Pushes   latencyRow        `json:"pushes,omitzero"`
+	Status   statusReport      `json:"status,omitzero"`
 	Sizes    []sizeReport      `json:"sizes,omitempty"`
 	// Decisions are those of this checkout, whatever the programs are.
 	Decisions []decision `json:"decisions,omitempty"`
@@ -31,6 +33,9 @@ type report struct {
 func (r report) empty() bool {
 	measured := len(r.Decisions) > 0 || len(r.Pushes.Programs) > 0
 	for _, row := range r.Starts {
+		measured = measured || len(row.Programs) > 0
+	}
+	for _, row := range r.Status.Rows {
 		measured = measured || len(row.Programs) > 0
 	}
 	for _, size := range r.Sizes {
@@ -60,17 +65,17 @@ type latencies struct {
 
 // sizeReport is what was measured with so many pods.
 type sizeReport struct {
-	Pods    int      `json:"pods"`
-	PodList podList  `json:"podList"`
-	Rows    []row    `json:"kinds"`
-	Targets []target `json:"targets,omitempty"`
+	Pods    int            `json:"pods"`
+	PodList podList        `json:"podList"`
+	Rows    []row[figures] `json:"kinds"`
+	Targets []target       `json:"targets,omitempty"`
 }
 
 // row is a kind, with the second program's figures over the first's.
-type row struct {
-	Kind     string              `json:"kind"`
-	Programs map[string]*figures `json:"programs"`
-	Ratio    map[string]float64  `json:"ratio,omitempty"`
+type row[F any] struct {
+	Kind     string             `json:"kind"`
+	Programs map[string]*F      `json:"programs"`
+	Ratio    map[string]float64 `json:"ratio,omitempty"`
 }
 
 // figures are those of one run of one program: the median of the time, means of
@@ -87,6 +92,81 @@ type figures struct {
 	Peak     int64   `json:"peakBytes"`
 }
 
+// statusReport is how many requests for its status a program answers, and what
+// becomes of its loop.
+type statusReport struct {
+	Rows    []row[statusFigures] `json:"loads"`
+	Targets []target             `json:"targets,omitempty"`
+}
+
+// IsZero reports whether it was not to be measured.
+func (s statusReport) IsZero() bool { return s.Rows == nil }
+
+// statusFigures are those of one program beside one load: how long after its
+// moment a run begins, the median and the most, how long it takes, the median,
+// and the CPU time of the program itself in percent of one CPU.
+type statusFigures struct {
+	// Answers is nil without a load.
+	Answers  *answers `json:"answers,omitempty"`
+	Runs     int      `json:"runs"`
+	Late     float64  `json:"lateMilliseconds"`
+	Latest   float64  `json:"latestMilliseconds"`
+	Time     float64  `json:"timeMilliseconds"`
+	Process  float64  `json:"processCPUPercent"`
+	Resident int64    `json:"residentBytes"`
+}
+
+var statusColumns = []column[statusFigures]{
+	{"answers/s", "perSecond", ofAnswers(func(a *answers) float64 { return a.PerSecond }), "%.0f"},
+	{"errors", "", ofAnswers(func(a *answers) float64 { return float64(a.Errors) }), "%.0f"},
+	{"median", "median", ofAnswers(func(a *answers) float64 { return a.Median }), "%.2f ms"},
+	{"99th", "p99", ofAnswers(func(a *answers) float64 { return a.Slow }), "%.2f ms"},
+	{"runs", "", func(f *statusFigures) float64 { return float64(f.Runs) }, "%.0f"},
+	{"late", "late", func(f *statusFigures) float64 { return f.Late }, "%.2f ms"},
+	{"at most", "latest", func(f *statusFigures) float64 { return f.Latest }, "%.2f ms"},
+	{"run", "time", func(f *statusFigures) float64 { return f.Time }, "%.1f ms"},
+	{"own CPU", "processCPU", func(f *statusFigures) float64 { return f.Process }, "%.1f %%"},
+	{"memory", "resident", func(f *statusFigures) float64 { return float64(f.Resident) / 1e6 }, "%.1f MB"},
+}
+
+// ofAnswers is a figure that there is only beside a load.
+func ofAnswers(of func(*answers) float64) func(*statusFigures) float64 {
+	return func(f *statusFigures) float64 {
+		if f.Answers == nil {
+			return math.NaN()
+		}
+		return of(f.Answers)
+	}
+}
+
+// targets compare the loop beside each load with the quiet one.
+func (s statusReport) targets() []target {
+	figures := []struct {
+		name string
+		of   func(*statusFigures) float64
+	}{
+		{"late", func(f *statusFigures) float64 { return f.Late }},
+		{"late at most", func(f *statusFigures) float64 { return f.Latest }},
+		{"time of a run", func(f *statusFigures) float64 { return f.Time }},
+	}
+	calm, loaded := s.Rows[0], s.Rows[1:]
+	var all []target
+	for _, r := range loaded {
+		for _, figure := range figures {
+			t := target{Name: figure.name + ", " + r.Kind + " / " + calm.Kind, Programs: map[string]float64{}}
+			for label, f := range r.Programs {
+				if c := calm.Programs[label]; c != nil && figure.of(c) > 0 {
+					t.Programs[label] = figure.of(f) / figure.of(c)
+				}
+			}
+			if len(t.Programs) > 0 {
+				all = append(all, t)
+			}
+		}
+	}
+	return all
+}
+
 // note says why something was not measured.
 type note struct {
 	Program string `json:"program"`
@@ -95,14 +175,16 @@ type note struct {
 }
 
 // column is a figure of the table.
-type column struct {
-	// title is for people, key for the ratios in JSON.
+type column[F any] struct {
+	// title is for people, key for the ratios in JSON; without one there is no
+	// ratio.
 	title, key string
-	of         func(*figures) float64
+	of         func(*F) float64
 	format     string
 }
 
-var columns = []column{
+var columns = []column[figures]{
+	{"runs", "", func(f *figures) float64 { return float64(f.Runs) }, "%.0f"},
 	{"time", "time", func(f *figures) float64 { return f.Time }, "%.1f ms"},
 	{"fastest", "fastest", func(f *figures) float64 { return f.Fastest }, "%.1f ms"},
 	{"own CPU", "processCPU", func(f *figures) float64 { return f.Process }, "%.1f ms"},
@@ -115,14 +197,14 @@ var columns = []column{
 
 // ratios are the second program's figures over the first's; none where there
 // are not two, or the first has nothing.
-func ratios(programs map[string]*figures) map[string]float64 {
+func ratios[F any](columns []column[F], programs map[string]*F) map[string]float64 {
 	a, b := programs[labels[0]], programs[labels[1]]
 	if a == nil || b == nil {
 		return nil
 	}
 	r := map[string]float64{}
 	for _, c := range columns {
-		if c.of(a) > 0 {
+		if c.key != "" && c.of(a) > 0 {
 			r[c.key] = c.of(b) / c.of(a)
 		}
 	}

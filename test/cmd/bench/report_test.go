@@ -26,9 +26,21 @@ func example() report {
 		if measured.b != nil {
 			programs["B"] = measured.b
 		}
-		size.Rows = append(size.Rows, row{Kind: measured.kind, Programs: programs, Ratio: ratios(programs)})
+		size.Rows = append(size.Rows, row[figures]{Kind: measured.kind, Programs: programs, Ratio: ratios(columns, programs)})
 	}
 	size.Targets = targets(size)
+	status := statusReport{}
+	for _, measured := range []struct {
+		load string
+		a, b *statusFigures
+	}{
+		{"quiet", &statusFigures{nil, 50, .5, 2, 10, 1, 20e6}, &statusFigures{nil, 50, 1, 2, 20, 2, 30e6}},
+		{"1000 a second", &statusFigures{&answers{1000, 0, .5, 4}, 49, .75, 5, 15, 20, 25e6}, &statusFigures{&answers{500, 2, 1, 8}, 40, 2, 10, 20, 40, 50e6}},
+	} {
+		programs := map[string]*statusFigures{"A": measured.a, "B": measured.b}
+		status.Rows = append(status.Rows, row[statusFigures]{Kind: measured.load, Programs: programs, Ratio: ratios(statusColumns, programs)})
+	}
+	status.Targets = status.targets()
 	return report{
 		CPUs: 2, Access: "the service account of a pod",
 		Programs: map[string]binary{
@@ -40,6 +52,7 @@ func example() report {
 			Programs: map[string]*latencies{"A": {9, 40, 35, 61.5}, "B": {9, 80, 70, 123}},
 		}},
 		Pushes:    latencyRow{What: "push", Programs: map[string]*latencies{"A": {20, 5, 4, 9}}},
+		Status:    status,
 		Sizes:     []sizeReport{size},
 		Decisions: []decision{{"a decision with a window", 1000, 3000, 17}},
 		Notes: []note{
@@ -63,6 +76,24 @@ worker until the write arrives at the API server. Medians, with the fastest and 
                       A  fastest  slowest        B  fastest   slowest   B/A
 start, per-pod  40.0 ms  35.0 ms  61.5 ms  80.0 ms  70.0 ms  123.0 ms  2.00
 push             5.0 ms   4.0 ms   9.0 ms        -        -         -     -
+
+Requests for the status, and the loop beside them: a run every 200 ms, how long after its moment it
+begins (the median, and at most), and how long it takes
+
+                    answers/s  errors   median     99th  runs     late   at most      run  own CPU   memory
+quiet          A            -       -        -        -    50  0.50 ms   2.00 ms  10.0 ms    1.0 %  20.0 MB
+               B            -       -        -        -    50  1.00 ms   2.00 ms  20.0 ms    2.0 %  30.0 MB
+               B/A          -                -        -           2.00      1.00     2.00     2.00     1.50
+1000 a second  A         1000       0  0.50 ms  4.00 ms    49  0.75 ms   5.00 ms  15.0 ms   20.0 %  25.0 MB
+               B          500       2  1.00 ms  8.00 ms    40  2.00 ms  10.00 ms  20.0 ms   40.0 %  50.0 MB
+               B/A       0.50             2.00     2.00           2.67      2.00     1.33     2.00     2.00
+
+The loop beside requests, within one program
+
+                                         A     B
+late, 1000 a second / quiet           1.50  2.00
+late at most, 1000 a second / quiet   2.50  5.00
+time of a run, 1000 a second / quiet  1.50  1.00
 
 10 pods; a list of them is 20.0 kB in protobuf and 31.0 kB in JSON, as it travels
 
@@ -122,12 +153,12 @@ func TestPrintOneProgram(t *testing.T) {
 
 func TestRatios(t *testing.T) {
 	t.Parallel()
-	got := ratios(example().Sizes[0].Rows[0].Programs)
+	got := ratios(columns, example().Sizes[0].Rows[0].Programs)
 	want := map[string]float64{"time": 1.5, "fastest": 14.0 / 9, "processCPU": 2, "requests": 2, "bytes": 4, "resident": 1.5, "peak": 2}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	if got := ratios(map[string]*figures{"B": {Time: 1}}); got != nil {
+	if got := ratios(columns, map[string]*figures{"B": {Time: 1}}); got != nil {
 		t.Errorf("the ratio to nothing is %v", got)
 	}
 }

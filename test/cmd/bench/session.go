@@ -63,13 +63,13 @@ func bench(ctx context.Context, o options, to io.Writer) error {
 	return s.report.write(o.json)
 }
 
-var errNothing = fmt.Errorf("nothing was measured: the messages above say why, or --only finds none of %s; start, push, decisions", kindNames())
+var errNothing = fmt.Errorf("nothing was measured: the messages above say why, or --only finds none of %s; start, push, status, decisions", kindNames())
 
 // measureRuns measures all that takes a control plane, if anything does: first
 // what takes few pods, while it is quiet.
 func (s *session) measureRuns(ctx context.Context) error {
-	starts, push, sizes := s.only.MatchString(startName), s.only.MatchString(pushName), s.plan()
-	if !starts && !push && len(sizes) == 0 {
+	starts, push, status, sizes := s.only.MatchString(startName), s.only.MatchString(pushName), s.only.MatchString(statusName), s.plan()
+	if !starts && !push && !status && len(sizes) == 0 {
 		return nil
 	}
 	defer s.close()
@@ -84,6 +84,11 @@ func (s *session) measureRuns(ctx context.Context) error {
 	if push {
 		if err := s.measurePushes(ctx); err != nil {
 			return fmt.Errorf("measuring pushes: %w", err)
+		}
+	}
+	if status {
+		if err := s.measureStatus(ctx); err != nil {
+			return fmt.Errorf("measuring requests for the status: %w", err)
 		}
 	}
 	for _, size := range sizes {

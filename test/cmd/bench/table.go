@@ -7,8 +7,8 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"math"
 	"slices"
-	"strconv"
 	"strings"
 	"unicode/utf8"
 )
@@ -18,9 +18,10 @@ func (r report) print(to io.Writer) error {
 	w := &writer{to: to}
 	r.printPrograms(w)
 	r.printLatencies(w)
+	r.printStatus(w)
 	for _, size := range r.Sizes {
 		r.printSize(w, size)
-		r.printTargets(w, size)
+		r.printTargets(w, fmt.Sprintf("%d pods, within one program", size.Pods), size.Targets)
 	}
 	r.printDecisions(w)
 	r.printNotes(w)
@@ -93,60 +94,77 @@ func (r report) withRatio(line []string, ratio string) []string {
 	return line
 }
 
+func (r report) printStatus(w *writer) {
+	if r.Status.IsZero() {
+		return
+	}
+	w.printf("\nRequests for the status, and the loop beside them: a run every %d ms, how long after its moment it\n"+
+		"begins (the median, and at most), and how long it takes\n\n", loopInterval.Milliseconds())
+	printRows(w, r, statusColumns, r.Status.Rows)
+	r.printTargets(w, "The loop beside requests, within one program", r.Status.Targets)
+}
+
 func (r report) printSize(w *writer, size sizeReport) {
 	w.printf("\n%d pods; a list of them is %s in protobuf and %s in JSON, as it travels\n\n",
 		size.Pods, kilobytes(size.PodList.Protobuf), kilobytes(size.PodList.JSON))
-	head := []string{"", "", "runs"}
+	printRows(w, r, columns, size.Rows)
+}
+
+// printRows prints rows under their columns.
+func printRows[F any](w *writer, r report, columns []column[F], rows []row[F]) {
+	head := []string{"", ""}
 	for _, c := range columns {
 		head = append(head, c.title)
 	}
 	t := table{head}
-	for _, row := range size.Rows {
-		t = append(t, r.rowLines(row)...)
+	for _, row := range rows {
+		t = append(t, rowLines(r, columns, row)...)
 	}
 	w.table(t, 2)
 }
 
 // rowLines are a line for each program, and one of ratios.
-func (r report) rowLines(row row) [][]string {
+func rowLines[F any](r report, columns []column[F], row row[F]) [][]string {
 	var lines [][]string
 	name := row.Kind
 	for _, label := range r.labels() {
-		lines = append(lines, append([]string{name, label}, row.Programs[label].cells()...))
+		lines = append(lines, append([]string{name, label}, cells(columns, row.Programs[label])...))
 		name = ""
 	}
 	if !r.compares() {
 		return lines
 	}
-	last := []string{"", ratioTitle, ""}
+	last := []string{"", ratioTitle}
 	for _, c := range columns {
-		last = append(last, ratio(row.Ratio[c.key]))
+		if c.key == "" {
+			last = append(last, "")
+		} else {
+			last = append(last, ratio(row.Ratio[c.key]))
+		}
 	}
 	return append(lines, last)
 }
 
-func (f *figures) cells() []string {
-	cells := []string{missing}
-	if f != nil {
-		cells[0] = strconv.Itoa(f.Runs)
-	}
+func cells[F any](columns []column[F], f *F) []string {
+	var all []string
 	for _, c := range columns {
 		cell := missing
-		if f != nil {
+		if f != nil && !math.IsNaN(c.of(f)) {
 			cell = fmt.Sprintf(c.format, c.of(f))
 		}
-		cells = append(cells, cell)
+		all = append(all, cell)
 	}
-	return cells
+	return all
 }
 
-func (r report) printTargets(w *writer, size sizeReport) {
-	if size.Targets == nil {
+// printTargets prints comparisons within each program.
+func (r report) printTargets(w *writer, title string, targets []target) {
+	if targets == nil {
 		return
 	}
-	w.printf("\n%d pods, within one program\n\n", size.Pods)
+	w.printf("\n%s\n\n", title)
 	t := table{append([]string{""}, r.labels()...)}
-	for _, target := range size.Targets {
+	for _, target := range targets {
 		line := []string{target.Name}
 		for _, label := range r.labels() {
 			line = append(line, ratio(target.Programs[label]))
