@@ -55,7 +55,7 @@ func writeFailure(w http.ResponseWriter, code int, message string) {
 	fmt.Fprintf(w, `{"message":%q,"code":%d}`, message, code)
 }
 
-func authenticate(t *testing.T, c config.API) *auth.Authenticator {
+func authenticate(t testing.TB, c config.API) *auth.Authenticator {
 	t.Helper()
 	a, err := auth.New(c, auth.Target{Namespace: "shop", Name: "web"}, nil, slog.New(slog.DiscardHandler))
 	if err != nil {
