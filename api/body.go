@@ -12,6 +12,7 @@ import (
 	"math"
 	"net/http"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -165,4 +166,17 @@ func lasting(text string) (time.Duration, error) {
 		return 0, fmt.Errorf("duration: must be above 0 and at most %s, got %s", "8760h", shorten(text))
 	}
 	return duration, nil
+}
+
+// momentText is a time of RFC 3339.
+var momentText = regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]([01]\d|2[0-3]):[0-5]\d)$`)
+
+// moment reads a time, strictly: by itself Go takes offsets of 24 hours, which
+// it can then write into no answer.
+func moment(name, text string) (time.Time, error) {
+	t, err := time.Parse(time.RFC3339, text)
+	if err != nil || !momentText.MatchString(text) {
+		return t, fmt.Errorf("%s: must be such as 2006-01-02T15:04:05Z, got %q", name, shorten(text))
+	}
+	return t, nil
 }

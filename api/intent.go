@@ -171,12 +171,12 @@ func (o overriding) override(now time.Time) (bounds.Override, error) {
 	case o.ExpiresAt != "" && o.Duration != "":
 		return override, errors.New("duration: cannot be given together with expiresAt")
 	case o.ExpiresAt != "":
-		expires, err := time.Parse(time.RFC3339, o.ExpiresAt)
+		expires, err := moment("expiresAt", o.ExpiresAt)
 		if err != nil {
-			return override, fmt.Errorf("expiresAt: must be such as 2006-01-02T15:04:05Z, got %q", shorten(o.ExpiresAt))
+			return override, err
 		}
 		if expires.Sub(now) > maxDuration {
-			return override, fmt.Errorf("expiresAt: must be within a year, got %s", o.ExpiresAt)
+			return override, fmt.Errorf("expiresAt: must be within a year, got %s", shorten(o.ExpiresAt))
 		}
 		override.ExpiresAt = expires
 	case o.Duration != "":

@@ -46,8 +46,8 @@ func (h *handler) records(w http.ResponseWriter, r *http.Request) {
 	var since time.Time
 	if text := query.Get("since"); text != "" {
 		var err error
-		if since, err = time.Parse(time.RFC3339, text); err != nil {
-			h.fail(w, http.StatusBadRequest, fmt.Sprintf("since: must be such as 2006-01-02T15:04:05Z, got %q", shorten(text)))
+		if since, err = moment("since", text); err != nil {
+			h.fail(w, http.StatusBadRequest, err.Error())
 			return
 		}
 	}

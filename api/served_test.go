@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -334,6 +335,19 @@ func TestOverride(t *testing.T) {
 	} {
 		s.want(400, "PUT", "/api/v1/override", body, says)
 	}
+}
+
+// A time that Go would read but JSON cannot hold would make the status unreadable
+// for as long as the override lasts.
+func TestTimesAreReadStrictly(t *testing.T) {
+	s := serveAll(t, nil)
+	soon := time.Now().UTC().Add(30 * time.Hour).Format("2006-01-02T15:04:05")
+	for _, text := range []string{soon + "+24:00", soon + "-23:60", soon + "+05:60", soon + ",5Z", soon} {
+		s.want(400, "PUT", "/api/v1/override", `{"maxReplicas": 12, "expiresAt": "`+text+`"}`, "expiresAt: must be such as")
+		s.want(400, "GET", "/api/v1/records?since="+url.QueryEscape(text), "", "since: must be such as")
+	}
+	s.want(200, "PUT", "/api/v1/override", `{"maxReplicas": 12, "expiresAt": "`+soon+`.5+23:59"}`, "+23:59")
+	s.want(200, "GET", "/api/v1/status", "", "+23:59")
 }
 
 func TestPauseIsSeen(t *testing.T) {
