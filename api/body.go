@@ -168,6 +168,12 @@ func lasting(text string) (time.Duration, error) {
 	return duration, nil
 }
 
+// until is when that is over: whole seconds are what an end is told in, and none
+// of the time is taken away.
+func until(now time.Time, duration time.Duration) time.Time {
+	return now.Add(duration + time.Second - 1).Truncate(time.Second)
+}
+
 // momentText is a time of RFC 3339.
 var momentText = regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]([01]\d|2[0-3]):[0-5]\d)$`)
 

@@ -98,8 +98,7 @@ func (s scaling) hold(now time.Time) (scale.Hold, error) {
 	if err != nil {
 		return scale.Hold{}, err
 	}
-	// Whole seconds are what its end is told in.
-	return scale.Hold{Replicas: *s.Replicas, Until: now.Add(duration).Round(time.Second), Reason: s.Reason}, checkReason(s.Reason)
+	return scale.Hold{Replicas: *s.Replicas, Until: until(now, duration), Reason: s.Reason}, checkReason(s.Reason)
 }
 
 func (h *handler) scale(w http.ResponseWriter, r *http.Request) {
@@ -184,7 +183,7 @@ func (o overriding) override(now time.Time) (bounds.Override, error) {
 		if err != nil {
 			return override, err
 		}
-		override.ExpiresAt = now.Add(duration).Round(time.Second)
+		override.ExpiresAt = until(now, duration)
 	}
 	return override, checkReason(o.Reason)
 }

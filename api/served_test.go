@@ -350,6 +350,19 @@ func TestTimesAreReadStrictly(t *testing.T) {
 	s.want(200, "GET", "/api/v1/status", "", "+23:59")
 }
 
+// The shortest time that can be asked for is not over when it begins.
+func TestShortestDuration(t *testing.T) {
+	s := serveAll(t, nil)
+	s.want(200, "POST", "/api/v1/scale", `{"replicas": 4, "duration": "1ns"}`, `"replicas":4`)
+	s.want(200, "PUT", "/api/v1/override", `{"maxReplicas": 12, "duration": "1ns"}`, `"maxReplicas":12`)
+	now := time.Date(2026, 3, 2, 14, 0, 0, 1, time.UTC)
+	for duration, want := range map[time.Duration]int{1: 1, time.Second - 1: 1, time.Second: 2, 30 * time.Second: 31} {
+		if got := until(now, duration); !got.Equal(now.Truncate(time.Second).Add(time.Duration(want) * time.Second)) {
+			t.Errorf("%s from %s is until %s", duration, now, got)
+		}
+	}
+}
+
 func TestPauseIsSeen(t *testing.T) {
 	s := serveAll(t, nil)
 	s.want(200, "GET", "/api/v1/pause", "", `{"pause":null}`)
