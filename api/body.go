@@ -59,7 +59,7 @@ func (h *handler) receive(w http.ResponseWriter, r *http.Request, into any) (ok 
 }
 
 func decode(body []byte, into any) error {
-	body = bytes.TrimSpace(body)
+	body = bytes.Trim(body, " \t\r\n") // what JSON calls space
 	if len(body) == 0 {
 		return nil
 	}
@@ -135,13 +135,14 @@ func explain(err error) error {
 	if !ok {
 		return fmt.Errorf("the body must be JSON: %w", err)
 	}
+	got := shorten(mistyped.Value)
 	switch mistyped.Type.Kind() { //nolint:exhaustive // the others are not in any body
 	case reflect.Int32:
-		return fmt.Errorf("%s: must be a whole number from 0 to %d, got %s", mistyped.Field, math.MaxInt32, mistyped.Value)
+		return fmt.Errorf("%s: must be a whole number from 0 to %d, got %s", mistyped.Field, math.MaxInt32, got)
 	case reflect.Bool:
-		return fmt.Errorf("%s: must be true or false, got %s", mistyped.Field, mistyped.Value)
+		return fmt.Errorf("%s: must be true or false, got %s", mistyped.Field, got)
 	}
-	return fmt.Errorf("%s: must be text, got %s", mistyped.Field, mistyped.Value)
+	return fmt.Errorf("%s: must be text, got %s", mistyped.Field, got)
 }
 
 // checkReason refuses a reason that is too long, or that would forge what it is
