@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 
@@ -91,22 +92,35 @@ func (h *handler) run(w http.ResponseWriter, r *http.Request, through autoscaler
 
 // dryRun reads the query parameter dry_run. Without a value it is false.
 func dryRun(r *http.Request) (bool, error) {
-	query := r.URL.Query()
-	for name := range query {
+	for name := range r.URL.Query() {
 		// Whoever misspells it does not mean to scale.
 		if name != "dry_run" && strings.EqualFold(strings.NewReplacer("_", "", "-", "").Replace(name), "dryrun") {
 			return false, fmt.Errorf("unknown query parameter '%s': it is 'dry_run'", shorten(name))
 		}
 	}
-	value := query.Get("dry_run")
+	value, err := parameter(r, "dry_run")
 	if value == "" {
-		return false, nil
+		return false, err
 	}
 	dryRun, err := strconv.ParseBool(value)
 	if err != nil {
 		return false, fmt.Errorf("Invalid format for 'dry_run' query parameter; '%s' is not a valid boolean value", value) //nolint:staticcheck // the contract's message
 	}
 	return dryRun, nil
+}
+
+// parameter is the value of a parameter of the query, empty if it is not given.
+// What net/http would pass over is a fault: a run that was meant to be dry must
+// not scale.
+func parameter(r *http.Request, name string) (string, error) {
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("%s: the query cannot be read: put & between its parameters, and encode what they hold", name)
+	case len(query[name]) > 1:
+		return "", fmt.Errorf("%s: given twice", name)
+	}
+	return query.Get(name), nil
 }
 
 // statusOf is the status that tells why a trigger was not run, or an intent not

@@ -28,34 +28,40 @@ type recordList struct {
 }
 
 func (h *handler) records(w http.ResponseWriter, r *http.Request) {
-	query := r.URL.Query()
-	for name := range query {
+	for name := range r.URL.Query() {
 		if name != "limit" && name != "since" {
-			h.fail(w, http.StatusBadRequest, fmt.Sprintf("%q: unknown query parameter; there are limit and since", shorten(name)))
+			h.fail(w, http.StatusBadRequest, fmt.Sprintf("%s: unknown query parameter; there are limit and since", shorten(name)))
 			return
 		}
 	}
-	limit := defaultRecords
-	if text := query.Get("limit"); text != "" {
-		var err error
-		if limit, err = strconv.Atoi(text); err != nil || limit < 1 || limit > autoscaler.MaxRecords {
-			h.fail(w, http.StatusBadRequest, fmt.Sprintf("limit: must be a whole number from 1 to %d, got %q", autoscaler.MaxRecords, shorten(text)))
-			return
-		}
-	}
-	var since time.Time
-	if text := query.Get("since"); text != "" {
-		var err error
-		if since, err = moment("since", text); err != nil {
-			h.fail(w, http.StatusBadRequest, err.Error())
-			return
-		}
+	limit, since, err := which(r)
+	if err != nil {
+		h.fail(w, http.StatusBadRequest, err.Error())
+		return
 	}
 	answer := recordList{Records: []autoscaler.Record{}}
 	for _, record := range h.Journal.Latest(limit, since) {
 		answer.Records = append(answer.Records, h.shown(r, record))
 	}
 	h.write(w, http.StatusOK, answer)
+}
+
+// which records are asked for: how many at most, and after when they began.
+func which(r *http.Request) (limit int, since time.Time, err error) {
+	limit = defaultRecords
+	text, err := parameter(r, "limit")
+	if err != nil {
+		return 0, since, err
+	}
+	if text != "" {
+		if limit, err = strconv.Atoi(text); err != nil || limit < 1 || limit > autoscaler.MaxRecords {
+			return 0, since, fmt.Errorf("limit: must be a whole number from 1 to %d, got %q", autoscaler.MaxRecords, shorten(text))
+		}
+	}
+	if text, err = parameter(r, "since"); err == nil && text != "" {
+		since, err = moment("since", text)
+	}
+	return limit, since, err
 }
 
 // stream sends the records as they come, as Server-Sent Events (the HTML

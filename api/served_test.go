@@ -350,6 +350,23 @@ func TestTimesAreReadStrictly(t *testing.T) {
 	s.want(200, "GET", "/api/v1/status", "", "+23:59")
 }
 
+// A query that is not understood must not make a real run of a dry one.
+func TestQueriesThatAreNotUnderstood(t *testing.T) {
+	s := serveAll(t, nil)
+	for query, says := range map[string]string{
+		"dry_run=true;x=1": "dry_run: the query cannot be read", "dry_run=%zz": "dry_run: the query cannot be read",
+		"%zz&dry_run=true": "dry_run: the query cannot be read", "dry_run=false&dry_run=true": "dry_run: given twice",
+	} {
+		s.want(400, "POST", "/api/v1/evaluation?"+query, "", says)
+	}
+	if got := s.target.replicas.Load(); got != 2 {
+		t.Errorf("it was scaled to %d", got)
+	}
+	s.want(400, "GET", "/api/v1/records?limit=1&limit=2", "", "limit: given twice")
+	s.want(400, "GET", "/api/v1/records?limit=1;since=x", "", "limit: the query cannot be read")
+	s.want(400, "GET", "/api/v1/records?since=&since=", "", "since: given twice")
+}
+
 // The shortest time that can be asked for is not over when it begins.
 func TestShortestDuration(t *testing.T) {
 	s := serveAll(t, nil)
