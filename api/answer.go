@@ -22,8 +22,11 @@ type failed struct {
 	Code int `json:"code"`
 }
 
+// maxMessage bounds a message, in bytes.
+const maxMessage = 2000
+
 func (h *handler) fail(w http.ResponseWriter, code int, message string) {
-	h.write(w, code, failed{Message: message, Code: code})
+	h.write(w, code, failed{Message: cut(message, maxMessage), Code: code})
 }
 
 // write answers with a value as JSON. The value is encoded first, so that a

@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -121,12 +122,31 @@ func fieldsOf(pointer any) []string {
 }
 
 // shorten cuts what would make a message unreadable.
-func shorten(text string) string {
-	const most = 64
+func shorten(text string) string { return cut(text, 64) }
+
+func cut(text string, most int) string {
 	if len(text) <= most {
 		return text
 	}
 	return strings.ToValidUTF8(text[:most], "") + "..."
+}
+
+// legible is text of somebody else's that can stand in a message: not too long,
+// and without what would forge the words around it.
+func legible(text string) string {
+	const most = 256
+	return cut(strings.Map(func(r rune) rune {
+		if forges(r) {
+			return utf8.RuneError
+		}
+		return r
+	}, text), most)
+}
+
+// forges says whether a character ends a line, controls a terminal, or has the
+// text around it shown in another order.
+func forges(r rune) bool {
+	return unicode.IsControl(r) || unicode.In(r, unicode.Zl, unicode.Zp, unicode.Bidi_Control)
 }
 
 // explain says in the caller's words what encoding/json did not like.

@@ -104,7 +104,7 @@ func dryRun(r *http.Request) (bool, error) {
 	}
 	dryRun, err := strconv.ParseBool(value)
 	if err != nil {
-		return false, fmt.Errorf("Invalid format for 'dry_run' query parameter; '%s' is not a valid boolean value", value) //nolint:staticcheck // the contract's message
+		return false, fmt.Errorf("Invalid format for 'dry_run' query parameter; '%s' is not a valid boolean value", legible(value)) //nolint:staticcheck // the contract's message
 	}
 	return dryRun, nil
 }

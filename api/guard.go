@@ -75,7 +75,7 @@ func exempt(middleware func(http.Handler) http.Handler, paths ...string) func(ht
 	return func(next http.Handler) http.Handler {
 		through := middleware(next)
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if slices.Contains(paths, r.URL.Path) {
+			if slices.Contains(paths, routedPath(r)) {
 				next.ServeHTTP(w, r)
 				return
 			}

@@ -4,6 +4,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -122,7 +123,7 @@ func newHandler(c config.API, b Backend, a *auth.Authenticator, closing <-chan s
 	h.route()
 	if c.ServesPage() {
 		h.router.Method(http.MethodGet, "/", page.Handler())
-		h.router.Method(http.MethodGet, "/page/*", page.Handler())
+		h.router.Method(http.MethodGet, "/page/{file:[^/]+}", page.Handler())
 	}
 	return h.router
 }
@@ -160,13 +161,24 @@ func (h *handler) guarded(route route) http.Handler {
 }
 
 func (h *handler) notFound(w http.ResponseWriter, r *http.Request) {
-	h.fail(w, http.StatusNotFound, fmt.Sprintf("Resource '%s' not found", r.URL.Path))
+	h.fail(w, http.StatusNotFound, fmt.Sprintf("Resource '%s' not found", legible(r.URL.Path)))
 }
 
+// methodNotAllowed is also asked about methods that nobody has heard of,
+// whatever the path.
 func (h *handler) methodNotAllowed(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("Allow", h.allowed(r.URL.Path))
-	h.fail(w, http.StatusMethodNotAllowed, fmt.Sprintf("Method '%s' not allowed on resource '%s'", r.Method, r.URL.Path))
+	allowed := h.allowed(routedPath(r))
+	if allowed == "" {
+		h.notFound(w, r)
+		return
+	}
+	w.Header().Set("Allow", allowed)
+	h.fail(w, http.StatusMethodNotAllowed, fmt.Sprintf("Method '%s' not allowed on resource '%s'", legible(r.Method), legible(r.URL.Path)))
 }
+
+// routedPath is the path that decides who answers, as it is written: one that is
+// encoded without need is another.
+func routedPath(r *http.Request) string { return cmp.Or(r.URL.RawPath, r.URL.Path, "/") }
 
 // allowed lists the methods a path has.
 func (h *handler) allowed(path string) string {

@@ -367,6 +367,36 @@ func TestQueriesThatAreNotUnderstood(t *testing.T) {
 	s.want(400, "GET", "/api/v1/records?since=&since=", "", "since: given twice")
 }
 
+// Every path answers every method, however odd, and says what it has.
+func TestOddMethodsAndPaths(t *testing.T) {
+	s := serveAll(t, &config.API{})
+	for request, want := range map[string]string{
+		"FOO /api/v1/scale":                            "405 GET, POST, DELETE Method 'FOO' not allowed on resource '/api/v1/scale'",
+		"get /api/v1/scale":                            "405 GET, POST, DELETE Method 'get' not allowed",
+		"FOO /nope":                                    "404  Resource '/nope' not found",
+		"GET /api/v1/%73cale":                          "404  Resource '/api/v1/scale' not found",
+		"FOO /api/v1/%73cale":                          "404  Resource '/api/v1/scale' not found",
+		"GET /nope%0a%e2%80%aex":                       "404  Resource '/nope\ufffd\ufffdx' not found",
+		"POST /page/app.js":                            "405 GET Method 'POST' not allowed",
+		"POST /page/a/b":                               "404  Resource '/page/a/b' not found",
+		"POST /page/":                                  "404  Resource '/page/' not found",
+		"GET /" + strings.Repeat("a", 9000):            "404  Resource '/" + strings.Repeat("a", 255) + "...' not found",
+		strings.Repeat("A", 9000) + " /api/v1/pause":   "405 GET, POST Method '" + strings.Repeat("A", 256) + "...' not allowed on resource '/api/v1/pause'",
+		"POST /api/v1/evaluation?dry_run=%1b" + "[31m": "400  Invalid format for 'dry_run' query parameter; '\ufffd[31m' is not",
+	} {
+		method, target, _ := strings.Cut(request, " ")
+		w := httptest.NewRecorder()
+		s.handler.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), method, target, nil))
+		var answer failed
+		if err := json.Unmarshal(w.Body.Bytes(), &answer); err != nil {
+			t.Fatal(err)
+		}
+		if got := fmt.Sprintf("%d %s %s", w.Code, w.Header().Get("Allow"), answer.Message); !strings.HasPrefix(got, want) {
+			t.Errorf("%.40s: got %.400s, want %.400s", request, got, want)
+		}
+	}
+}
+
 // The shortest time that can be asked for is not over when it begins.
 func TestShortestDuration(t *testing.T) {
 	s := serveAll(t, nil)

@@ -88,8 +88,10 @@ func newServer(listener net.Listener, handler http.Handler, log *slog.Logger, cl
 		ReadTimeout:       readTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
-		ConnState:         s.watch,
+		// Otherwise OPTIONS * would be answered without us.
+		DisableGeneralOptionsHandler: true,
+		ErrorLog:                     slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		ConnState:                    s.watch,
 	}
 	return s
 }
