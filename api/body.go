@@ -171,7 +171,7 @@ func checkReason(reason string) error {
 	if length := utf8.RuneCountInString(reason); length > maxReason {
 		return fmt.Errorf("reason: must be at most %d characters, got %d", maxReason, length)
 	}
-	if strings.ContainsFunc(reason, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+	if strings.ContainsFunc(reason, forges) {
 		return errors.New("reason: must be one line, without control characters")
 	}
 	return nil
