@@ -91,7 +91,7 @@ func TestConforms(t *testing.T) {
 		{"records", "GET /api/v1/records?limit=5&since=2026-03-02T14:00:00Z", "", 200, usual, `{"records":[` + record + `]}`, ""},
 		{"a stream", "GET /api/v1/records/stream", "", 200, events, ": ping\n\nid: 17\nevent: record\ndata: " + record + "\n\n: pi", ""},
 		{"a probe", "GET /livez?verbose", "", 200, plain, "[+]loop ok\n", ""},
-		{"a page's file", "GET /page/app.js", "", 200, "Content-Type: text/javascript; charset=utf-8\nX-Request-Id: a-1", "1", ""},
+		{"a page's file", "GET /page/app.js", "", 200, "Content-Type: text/javascript; charset=utf-8\nX-Request-Id: a-1\nETag: \"1\"", "1", ""},
 		{"who are you", "GET /api/v1/status", "", 401, usual + "\nWWW-Authenticate: Bearer", `{"message":"no","code":401}`, ""},
 		{
 			"a configuration", "GET /api/v1/config", "", 200, usual + "\nETag: \"1\"",

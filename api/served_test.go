@@ -542,6 +542,18 @@ func TestOtherOriginsChangeNothing(t *testing.T) {
 	}
 }
 
+// What the page and the document are answered with is described, too.
+func TestPagesAreDescribed(t *testing.T) {
+	s := serveAll(t, withTokens(t))
+	for _, path := range []string{"/", "/page/app.js", "/openapi.yaml"} {
+		_, _, header := s.ask("GET", path, "")
+		s.ask("GET", path, "", "If-None-Match", header.Get("ETag"))
+		s.ask("GET", path, "", "Range", "bytes=99999999-")
+		s.ask("GET", path, "", "Authorization", "Bearer x")
+	}
+	s.want(404, "GET", "/page/nope", "")
+}
+
 func TestThePageCanBeTurnedOff(t *testing.T) {
 	on, off := serveAll(t, &config.API{}), serveAll(t, &config.API{Page: new(false)})
 	for _, path := range []string{"/", "/page/app.js"} {

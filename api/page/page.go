@@ -8,6 +8,7 @@ package page
 
 import (
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"crypto/sha256"
 	_ "embed" // for the files
@@ -98,7 +99,7 @@ func Handler() http.Handler {
 		header.Set("Content-Security-Policy", policy)
 		header.Set("X-Content-Type-Options", "nosniff")
 		header.Set("Referrer-Policy", "no-referrer")
-		file, ok := files[r.URL.Path]
+		file, ok := files[cmp.Or(r.URL.Path, "/")]
 		switch {
 		case !ok:
 			fail(w, http.StatusNotFound, `{"message":"the page has no such file","code":404}`)
@@ -118,6 +119,11 @@ func (f file) serve(w http.ResponseWriter, r *http.Request) {
 	header.Set("Content-Type", f.contentType)
 	header.Set("Cache-Control", "no-cache")
 	header.Set("Vary", "Accept-Encoding")
+	// The whole file or nothing new: parts and other conditions would have
+	// answers of their own.
+	for _, name := range []string{"Range", "If-Match", "If-Unmodified-Since"} {
+		r.Header.Del(name)
+	}
 	if !takesGzip(r) {
 		header.Set("ETag", `"`+f.etag+`"`)
 		http.ServeContent(w, r, "", time.Time{}, strings.NewReader(f.content))

@@ -83,6 +83,21 @@ func TestHandlerKnowsWhatABrowserHas(t *testing.T) {
 	}
 }
 
+// A part of a file, or a condition that only a change has, is asked of none.
+func TestHandlerAnswersWithTheWholeFile(t *testing.T) {
+	for name, value := range map[string]string{
+		"Range": "bytes=99999999-", "range": "bytes=0-1", "If-Match": `"x"`, "If-Unmodified-Since": "Mon, 02 Mar 1998 00:00:00 GMT",
+	} {
+		got := get(t, http.MethodGet, "/page/app.js", http.Header{http.CanonicalHeaderKey(name): {value}})
+		if got.Code != http.StatusOK || got.Body.Len() < 1000 {
+			t.Errorf("%s: %s: got %d %.100s", name, value, got.Code, got.Body)
+		}
+	}
+	if got := get(t, http.MethodGet, "http://localhost", nil); got.Code != http.StatusOK {
+		t.Errorf("without a path: got %d %s", got.Code, got.Body)
+	}
+}
+
 func TestHandlerCompresses(t *testing.T) {
 	plain := get(t, "GET", "/page/app.js", http.Header{"Accept-Encoding": {"gzip;q=0, br"}})
 	small := get(t, "GET", "/page/app.js", http.Header{"Accept-Encoding": {"br, gzip"}})
