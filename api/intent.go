@@ -158,28 +158,30 @@ func (h *handler) answerOverride(w http.ResponseWriter) {
 type overriding struct {
 	MinReplicas *int32 `json:"minReplicas"`
 	MaxReplicas *int32 `json:"maxReplicas"`
-	ExpiresAt   string `json:"expiresAt"`
-	Duration    string `json:"duration"`
-	Reason      string `json:"reason"`
+	// ExpiresAt and Duration are nil where it is to last. Empty they are a
+	// mistake.
+	ExpiresAt *string `json:"expiresAt"`
+	Duration  *string `json:"duration"`
+	Reason    string  `json:"reason"`
 }
 
 // override makes an override of it.
 func (o overriding) override(now time.Time) (bounds.Override, error) {
 	override := bounds.Override{MinReplicas: o.MinReplicas, MaxReplicas: o.MaxReplicas, Reason: o.Reason}
 	switch {
-	case o.ExpiresAt != "" && o.Duration != "":
+	case o.ExpiresAt != nil && o.Duration != nil:
 		return override, errors.New("duration: cannot be given together with expiresAt")
-	case o.ExpiresAt != "":
-		expires, err := moment("expiresAt", o.ExpiresAt)
+	case o.ExpiresAt != nil:
+		expires, err := moment("expiresAt", *o.ExpiresAt)
 		if err != nil {
 			return override, err
 		}
 		if expires.Sub(now) > maxDuration {
-			return override, fmt.Errorf("expiresAt: must be within a year, got %s", shorten(o.ExpiresAt))
+			return override, fmt.Errorf("expiresAt: must be within a year, got %s", shorten(*o.ExpiresAt))
 		}
 		override.ExpiresAt = expires
-	case o.Duration != "":
-		duration, err := lasting(o.Duration)
+	case o.Duration != nil:
+		duration, err := lasting(*o.Duration)
 		if err != nil {
 			return override, err
 		}

@@ -325,6 +325,8 @@ func TestOverride(t *testing.T) {
 		``:                                     "minReplicas or maxReplicas is required",
 		`{"minReplicas": 5, "maxReplicas": 4}`: "minReplicas must not be above maxReplicas",
 		`{"minReplicas": -5}`:                  "minReplicas must be at least 0",
+		`{"minReplicas": 5, "expiresAt": ""}`:  "expiresAt: must be such as",
+		`{"minReplicas": 5, "duration": ""}`:   "duration: must be such as",
 		`{"minReplicas": 5, "expiresAt": "2001-01-01T00:00:00Z"}`:                   "expiresAt must be in the future",
 		`{"minReplicas": 5, "expiresAt": "tonight"}`:                                "expiresAt: must be such as",
 		`{"minReplicas": 5, "expiresAt": "2901-01-01T00:00:00Z"}`:                   "expiresAt: must be within a year",
