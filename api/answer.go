@@ -10,9 +10,10 @@ import (
 	"time"
 )
 
-// writeTimeout bounds each write to a caller who is slow to read. Runs are
-// waited for without such a bound: their hooks have deadlines of their own.
-const writeTimeout = 10 * time.Second
+// writeTimeout bounds writing an answer to a caller who is slow to read, or one
+// event of a stream. Runs are waited for without such a bound: their hooks have
+// deadlines of their own.
+const writeTimeout = 20 * time.Second
 
 // failed is the body of every answer that is not a success.
 type failed struct {
@@ -34,7 +35,7 @@ func (h *handler) fail(w http.ResponseWriter, code int, message string) {
 func (h *handler) write(w http.ResponseWriter, code int, value any) {
 	body, err := asJSON(value)
 	if err != nil {
-		h.log.Error("Encoding an answer", "error", err)
+		h.Log.Error("Encoding an answer", "error", err)
 		code, body = http.StatusInternalServerError, []byte(`{"message":"failed to encode the answer","code":500}`)
 	}
 	h.send(w, code, "application/json; charset=utf-8", body)
@@ -55,34 +56,45 @@ func (h *handler) send(w http.ResponseWriter, code int, contentType string, body
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(code)
 	if _, err := w.Write(body); err != nil {
-		h.log.Debug("Writing an answer", "error", err)
+		h.Log.Debug("Writing an answer", "error", err)
 	}
 }
 
-// punctual gives each write its deadline.
+// punctual gives an answer its deadline, from the first write of it to the last,
+// or to the next flush: a stream begins anew then.
 type punctual struct {
 	http.ResponseWriter
 	controller *http.ResponseController
+	begun      bool
 }
 
-func newPunctual(w http.ResponseWriter) punctual {
-	return punctual{ResponseWriter: w, controller: http.NewResponseController(w)}
+func newPunctual(w http.ResponseWriter) *punctual {
+	return &punctual{ResponseWriter: w, controller: http.NewResponseController(w)}
 }
 
-// Write writes within writeTimeout.
-func (p punctual) Write(content []byte) (int, error) {
-	p.allow()
+// Write writes a part of the answer.
+func (p *punctual) Write(content []byte) (int, error) {
+	p.begin()
 	return p.ResponseWriter.Write(content)
 }
 
-// FlushError sends what was written, within writeTimeout.
-func (p punctual) FlushError() error {
-	p.allow()
-	return p.controller.Flush()
+// FlushError sends what was written. Over HTTP/2 a deadline ends a stream that
+// has nothing to write, so there is none until it has.
+func (p *punctual) FlushError() error {
+	p.begin()
+	err := p.controller.Flush()
+	p.begun = false
+	_ = p.controller.SetWriteDeadline(time.Time{})
+	return err
 }
 
-// allow sets the deadline. Only a connection has one: a test's recorder does not.
-func (p punctual) allow() { _ = p.controller.SetWriteDeadline(time.Now().Add(writeTimeout)) }
+// begin sets the deadline. Only a connection has one: a test's recorder does not.
+func (p *punctual) begin() {
+	if !p.begun {
+		p.begun = true
+		_ = p.controller.SetWriteDeadline(time.Now().Add(writeTimeout))
+	}
+}
 
 // Unwrap is for http.ResponseController.
-func (p punctual) Unwrap() http.ResponseWriter { return p.ResponseWriter }
+func (p *punctual) Unwrap() http.ResponseWriter { return p.ResponseWriter }

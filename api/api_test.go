@@ -134,6 +134,16 @@ func TestAnswers(t *testing.T) {
 			500, `{"message":"failed to recall what was kept: loading what was kept: no","code":500}`,
 		},
 		{
+			"it scales, and a hook fails after it", "POST", "/api/v1/evaluation",
+			answers(func(context.Context, autoscaler.Trigger) (autoscaler.Record, error) {
+				return autoscaler.Record{
+					Decision: &scale.Decision{Desired: 4}, Written: true,
+					Failure: &autoscaler.Failure{Stage: execute.StagePostScale, Message: "exit status 4"},
+				}, nil
+			}),
+			500, `{"message":"failed to run post-scaling hook: exit status 4","code":500}`,
+		},
+		{
 			"a pause from the network", "POST", "/api/v1/pause", never, 403,
 			refusedWithoutAuth,
 		},

@@ -12,12 +12,8 @@ import (
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/live"
 )
 
-func (h *handler) getConfig(w http.ResponseWriter, r *http.Request) {
-	view, err := h.Settings.View(r.Context())
-	if err != nil {
-		h.fail(w, http.StatusServiceUnavailable, err.Error())
-		return
-	}
+func (h *handler) getConfig(w http.ResponseWriter, _ *http.Request) {
+	view := h.Settings.View()
 	w.Header().Set("ETag", view.ETag)
 	h.write(w, http.StatusOK, view)
 }
@@ -28,20 +24,20 @@ func (h *handler) putConfig(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	h.reconfigure(w, r, func(ctx context.Context) (live.Change, error) {
-		return h.Settings.Put(ctx, callerOf(r), body, r.Header.Get("If-Match"))
+		return h.Settings.Put(ctx, callerOf(r), body, r.Header.Values("If-Match"))
 	})
 }
 
 func (h *handler) deleteConfig(w http.ResponseWriter, r *http.Request) {
 	h.reconfigure(w, r, func(ctx context.Context) (live.Change, error) {
-		return h.Settings.Reset(ctx, callerOf(r), r.Header.Get("If-Match"))
+		return h.Settings.Reset(ctx, callerOf(r), r.Header.Values("If-Match"))
 	})
 }
 
 // reconfigure changes the configuration where this process leads: another would
 // not know of it. A caller who leaves before it is in force takes it back.
 func (h *handler) reconfigure(w http.ResponseWriter, r *http.Request, change func(context.Context) (live.Change, error)) {
-	if term := h.autoscaler.Status().Term; !term.Leading() {
+	if term := h.Autoscaler.Status().Term; !term.Leading() {
 		h.intend(w, &autoscaler.StandbyError{Leader: term.Leader})
 		return
 	}

@@ -36,13 +36,6 @@ func (h *handler) evaluation(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	if !record.Trigger.DryRun {
-		after := record.Decision.Current
-		if record.Written {
-			after = record.Decision.Desired
-		}
-		callerOf(r).Audit(h.log, "evaluation", counted{record.Decision.Current}, counted{after})
-	}
 	// The count alone, as ever: the reason is in the record.
 	answer := evaluate.Evaluation{TargetReplicas: record.Evaluation.TargetReplicas}
 	if !record.Trigger.DryRun {
@@ -51,8 +44,8 @@ func (h *handler) evaluation(w http.ResponseWriter, r *http.Request) {
 	h.write(w, http.StatusOK, answer)
 }
 
-// counted is what the audit log tells of an evaluation.
-type counted struct {
+// scaled is what the audit log tells of an evaluation.
+type scaled struct {
 	Replicas int32 `json:"replicas"`
 }
 
@@ -71,7 +64,13 @@ func (h *handler) run(w http.ResponseWriter, r *http.Request, through autoscaler
 	case through == autoscaler.ThroughScale && h.authenticates && !h.permits(w, r, config.RoleOperate):
 		return record, false
 	}
-	record, err = h.autoscaler.Submit(r.Context(), trigger)
+	record, err = h.Autoscaler.Submit(r.Context(), trigger)
+	switch {
+	case record.Written:
+		callerOf(r).Audit(h.Log, "evaluation", scaled{record.Decision.Current}, scaled{record.Decision.Desired})
+	case errors.Is(err, context.Canceled) && through == autoscaler.ThroughScale && !dryRun:
+		callerOf(r).Audit(h.Log, "evaluation", nil, "the caller left before it was known: see the runs")
+	}
 	if err != nil {
 		h.fail(w, statusOf(err), err.Error())
 		return record, false

@@ -90,7 +90,7 @@ func backend(t testing.TB, a Autoscaler) Backend {
 		Autoscaler: a,
 		Journal:    autoscaler.NewJournal(),
 		Settings:   live.New(live.Options{Loaded: config.Loaded{Config: config.Default()}, Log: log}),
-		Ready:      NewChecks(),
+		Ready:      NewChecks(log),
 		Metrics:    http.NotFoundHandler(),
 		Version:    "1.2.3",
 		Log:        log,

@@ -53,8 +53,8 @@ func (h *handler) updateGit(w http.ResponseWriter, r *http.Request) {
 		h.fail(w, http.StatusNotFound, gitops.ErrNotEnabled.Error())
 		return
 	}
-	// Within JSON most bytes of a text file take one or two.
-	body, ok := h.read(w, r, 2*h.Git.Limit()+maxBodyBytes)
+	// Within JSON a byte of a file takes six at most.
+	body, ok := h.read(w, r, 6*h.Git.Limit()+maxBodyBytes)
 	if !ok {
 		return
 	}
@@ -70,11 +70,13 @@ func (h *handler) updateGit(w http.ResponseWriter, r *http.Request) {
 	case errors.Is(err, gitops.ErrRefused):
 		h.fail(w, http.StatusBadRequest, err.Error())
 	case err != nil:
+		// It may have been pushed all the same.
+		callerOf(r).Audit(h.Log, "git", nil, map[string]string{"file": file.Path, "error": err.Error()})
 		h.fail(w, http.StatusBadGateway, err.Error())
 	case !outcome.Changed:
 		h.write(w, http.StatusOK, updated{Status: "unchanged", CommitOID: outcome.OID})
 	default:
-		callerOf(r).Audit(h.log, "git", nil, map[string]string{"file": file.Path, "commit": outcome.OID})
+		callerOf(r).Audit(h.Log, "git", nil, map[string]string{"file": file.Path, "commit": outcome.OID})
 		h.write(w, http.StatusOK, updated{Status: "success", CommitOID: outcome.OID})
 	}
 }

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net/http"
 	"runtime/debug"
-	"slices"
 	"strings"
 
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/api/auth"
@@ -55,7 +54,7 @@ func (h *handler) recover(next http.Handler) http.Handler {
 			if fault == http.ErrAbortHandler { //nolint:errorlint,err113 // the value itself is the signal
 				panic(fault)
 			}
-			h.log.Error("A request failed by a fault of this program", "request", r.Header.Get(requestID),
+			h.Log.Error("A request failed by a fault of this program", "request", r.Header.Get(requestID),
 				"fault", fmt.Sprint(fault), "stack", string(debug.Stack()))
 			h.fail(w, http.StatusInternalServerError, "this request failed by a fault of the autoscaler; its log has more, under "+r.Header.Get(requestID))
 		}()
@@ -70,12 +69,12 @@ func isLocal(next http.Handler) http.Handler {
 	})
 }
 
-// exempt has a middleware leave some paths alone.
-func exempt(middleware func(http.Handler) http.Handler, paths ...string) func(http.Handler) http.Handler {
+// exempt has a middleware leave the probes alone.
+func exempt(middleware func(http.Handler) http.Handler) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		through := middleware(next)
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if slices.Contains(paths, routedPath(r)) {
+			if isProbe(r) {
 				next.ServeHTTP(w, r)
 				return
 			}

@@ -9,7 +9,9 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/go-chi/chi/v5"
@@ -57,9 +59,7 @@ type Backend struct {
 // handler answers requests. It is safe for concurrent use.
 type handler struct {
 	Backend
-	autoscaler Autoscaler
-	log        *slog.Logger
-	router     *chi.Mux
+	router *chi.Mux
 	// auth says who may do what; nil is the control socket, where everybody may
 	// do everything.
 	auth   *auth.Authenticator
@@ -69,6 +69,10 @@ type handler struct {
 	started       time.Time
 	// closing is closed when the server stops.
 	closing <-chan struct{}
+
+	mu sync.Mutex
+	// streams counts those of a caller that are open.
+	streams map[string]int
 }
 
 // route is one request that is answered.
@@ -119,11 +123,12 @@ func (h *handler) routes() []route {
 func newHandler(c config.API, b Backend, a *auth.Authenticator, closing <-chan struct{}) http.Handler {
 	h := newRouter(b, closing)
 	h.auth, h.authenticates, h.limits = a, c.AuthConfigured(), newLimits(c.RateLimit, h.fail)
-	h.router.Use(h.number, h.recover, exempt(h.limits.identify(a.Identify), "/livez", "/readyz", "/health"), h.sameOrigin)
+	h.router.Use(h.number, h.recover, exempt(h.limits.identify(a.Identify)), h.sameOrigin)
 	h.route()
 	if c.ServesPage() {
-		h.router.Method(http.MethodGet, "/", page.Handler())
-		h.router.Method(http.MethodGet, "/page/{file:[^/]+}", page.Handler())
+		shown := h.counted(page.Handler())
+		h.router.Method(http.MethodGet, "/", shown)
+		h.router.Method(http.MethodGet, "/page/{file:[^/]+}", shown)
 	}
 	return h.router
 }
@@ -137,9 +142,7 @@ func newControlHandler(b Backend, closing <-chan struct{}) http.Handler {
 }
 
 func newRouter(b Backend, closing <-chan struct{}) *handler {
-	return &handler{
-		Backend: b, autoscaler: b.Autoscaler, log: b.Log, router: chi.NewRouter(), started: time.Now(), closing: closing,
-	}
+	return &handler{Backend: b, router: chi.NewRouter(), started: time.Now(), closing: closing, streams: map[string]int{}}
 }
 
 func (h *handler) route() {
@@ -155,10 +158,25 @@ func (h *handler) guarded(route route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		open := route.needs == "" || route.contract && !h.authenticates
 		if open || h.permits(w, r, route.needs) {
-			route.handle(w, r)
+			h.counted(route.handle).ServeHTTP(w, r)
 		}
 	})
 }
+
+// counted answers what there may be in all. Who may not do what they ask for
+// takes nothing of that from the others.
+func (h *handler) counted(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if h.limits == nil || isProbe(r) || h.limits.count(w, r) {
+			next.ServeHTTP(w, r)
+		}
+	})
+}
+
+// probes are what no flood of other requests is to keep from their answer.
+var probes = []string{"/livez", "/readyz", "/health"}
+
+func isProbe(r *http.Request) bool { return slices.Contains(probes, routedPath(r)) }
 
 func (h *handler) notFound(w http.ResponseWriter, r *http.Request) {
 	h.fail(w, http.StatusNotFound, fmt.Sprintf("Resource '%s' not found", legible(r.URL.Path)))

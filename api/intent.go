@@ -46,7 +46,7 @@ type overridden struct {
 }
 
 func (h *handler) getPause(w http.ResponseWriter, _ *http.Request) {
-	h.write(w, http.StatusOK, paused{h.autoscaler.Status().Intents.Pause})
+	h.write(w, http.StatusOK, paused{h.Autoscaler.Status().Intents.Pause})
 }
 
 func (h *handler) pause(w http.ResponseWriter, r *http.Request) {
@@ -58,20 +58,20 @@ func (h *handler) pause(w http.ResponseWriter, r *http.Request) {
 		h.fail(w, http.StatusBadRequest, err.Error())
 		return
 	}
-	if h.intend(w, h.autoscaler.Pause(context.WithoutCancel(r.Context()), callerOf(r), pause)) {
+	if h.intend(w, h.Autoscaler.Pause(context.WithoutCancel(r.Context()), callerOf(r), pause)) {
 		h.write(w, http.StatusOK, paused{&pause})
 	}
 }
 
 // resume has no use for a body, and reads none.
 func (h *handler) resume(w http.ResponseWriter, r *http.Request) {
-	if h.intend(w, h.autoscaler.Resume(context.WithoutCancel(r.Context()), callerOf(r))) {
+	if h.intend(w, h.Autoscaler.Resume(context.WithoutCancel(r.Context()), callerOf(r))) {
 		h.write(w, http.StatusOK, paused{})
 	}
 }
 
 func (h *handler) getHold(w http.ResponseWriter, _ *http.Request) {
-	h.write(w, http.StatusOK, held{h.autoscaler.Status().Intents.Hold})
+	h.write(w, http.StatusOK, held{h.Autoscaler.Status().Intents.Hold})
 }
 
 // scaling asks for a manual hold.
@@ -116,20 +116,20 @@ func (h *handler) scale(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	ctx := context.WithoutCancel(r.Context())
-	decision, err := h.autoscaler.Preview(ctx, hold)
+	decision, err := h.Autoscaler.Preview(ctx, hold)
 	if err == nil && !asked.DryRun {
-		err = h.autoscaler.Hold(ctx, callerOf(r), &hold)
+		err = h.Autoscaler.Hold(ctx, callerOf(r), &hold)
 	}
 	if h.intend(w, err) {
 		h.write(w, http.StatusOK, holding{
-			Hold: hold, Decision: decision, Explanation: decision.Explain(), Bounds: h.autoscaler.Status().Bounds, DryRun: asked.DryRun,
+			Hold: hold, Decision: decision, Explanation: decision.Explain(), Bounds: h.Autoscaler.Status().Bounds, DryRun: asked.DryRun,
 		})
 	}
 }
 
 // isOther says which target is scaled, if another one is asked for.
 func (h *handler) isOther(asked scaling) string {
-	target := h.autoscaler.Status().Target
+	target := h.Autoscaler.Status().Target
 	name := asked.Resource
 	if kind, after, ok := strings.Cut(name, "/"); ok && strings.EqualFold(kind, target.Kind) {
 		name = after
@@ -142,7 +142,7 @@ func (h *handler) isOther(asked scaling) string {
 }
 
 func (h *handler) release(w http.ResponseWriter, r *http.Request) {
-	if h.intend(w, h.autoscaler.Hold(context.WithoutCancel(r.Context()), callerOf(r), nil)) {
+	if h.intend(w, h.Autoscaler.Hold(context.WithoutCancel(r.Context()), callerOf(r), nil)) {
 		h.write(w, http.StatusOK, held{})
 	}
 }
@@ -150,7 +150,7 @@ func (h *handler) release(w http.ResponseWriter, r *http.Request) {
 func (h *handler) getOverride(w http.ResponseWriter, _ *http.Request) { h.answerOverride(w) }
 
 func (h *handler) answerOverride(w http.ResponseWriter) {
-	status := h.autoscaler.Status()
+	status := h.Autoscaler.Status()
 	h.write(w, http.StatusOK, overridden{Override: status.Intents.Override, Bounds: status.Bounds})
 }
 
@@ -200,13 +200,13 @@ func (h *handler) putOverride(w http.ResponseWriter, r *http.Request) {
 		h.fail(w, http.StatusBadRequest, err.Error())
 		return
 	}
-	if h.intend(w, h.autoscaler.Override(context.WithoutCancel(r.Context()), callerOf(r), &override)) {
+	if h.intend(w, h.Autoscaler.Override(context.WithoutCancel(r.Context()), callerOf(r), &override)) {
 		h.answerOverride(w)
 	}
 }
 
 func (h *handler) deleteOverride(w http.ResponseWriter, r *http.Request) {
-	if h.intend(w, h.autoscaler.Override(context.WithoutCancel(r.Context()), callerOf(r), nil)) {
+	if h.intend(w, h.Autoscaler.Override(context.WithoutCancel(r.Context()), callerOf(r), nil)) {
 		h.answerOverride(w)
 	}
 }

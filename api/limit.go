@@ -67,9 +67,8 @@ func newLimiter(limit int, counts *counter) *httprate.RateLimiter {
 //
 // A request counts to its address before anything is asked, so that nobody tries
 // credentials without end; when they are right it counts to the caller instead,
-// since many callers may share an address. Only what a caller may do counts to
-// the total, which one caller therefore cannot use up. An address is that of the
-// connection: what headers say of it, anybody can write.
+// since many callers may share an address. An address is that of the connection:
+// what headers say of it, anybody can write.
 func (l *limits) identify(who func(*http.Request) (auth.Caller, error)) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -88,11 +87,14 @@ func (l *limits) identify(who func(*http.Request) (auth.Caller, error)) func(htt
 					return
 				}
 			}
-			if l.admit(w, r, l.total, "", tooManyInAll) {
-				next.ServeHTTP(w, r.WithContext(auth.WithCaller(r.Context(), caller)))
-			}
+			next.ServeHTTP(w, r.WithContext(auth.WithCaller(r.Context(), caller)))
 		})
 	}
+}
+
+// count counts a request to the total, or answers it with 429.
+func (l *limits) count(w http.ResponseWriter, r *http.Request) bool {
+	return l.admit(w, r, l.total, "", tooManyInAll)
 }
 
 // admit counts a request, or answers it with 429 and a Retry-After.

@@ -43,6 +43,9 @@ func guard(t *testing.T, perCaller, total int) *guarded {
 		g.asked.Add(1)
 		return authenticator.Identify(r)
 	})(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !g.limits.count(w, r) {
+			return
+		}
 		g.served.Add(1)
 		fmt.Fprint(w, auth.CallerFrom(r.Context()).Name())
 	}))

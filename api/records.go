@@ -5,10 +5,12 @@ package api
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 	"strconv"
 	"time"
 
+	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/api/auth"
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/autoscaler"
 )
 
@@ -22,11 +24,6 @@ const (
 	maxStream = 10 * time.Minute
 )
 
-// recordList is the latest records, the oldest of them first.
-type recordList struct {
-	Records []autoscaler.Record `json:"records"`
-}
-
 func (h *handler) records(w http.ResponseWriter, r *http.Request) {
 	for name := range r.URL.Query() {
 		if name != "limit" && name != "since" {
@@ -39,11 +36,32 @@ func (h *handler) records(w http.ResponseWriter, r *http.Request) {
 		h.fail(w, http.StatusBadRequest, err.Error())
 		return
 	}
-	answer := recordList{Records: []autoscaler.Record{}}
-	for _, record := range h.Journal.Latest(limit, since) {
-		answer.Records = append(answer.Records, h.shown(r, record))
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	if err := h.list(w, r, h.Journal.Latest(limit, since)); err != nil {
+		h.Log.Debug("Writing an answer", "error", err)
 	}
-	h.write(w, http.StatusOK, answer)
+}
+
+// list writes records as {"records":[...]}, one by one: as JSON all of them may
+// be ten megabytes, for each caller who reads slowly.
+func (h *handler) list(w io.Writer, r *http.Request, records []autoscaler.Record) error {
+	part := []byte(`{"records":[`)
+	for i, record := range records {
+		encoded, err := asJSON(h.shown(r, record))
+		if err != nil {
+			return err
+		}
+		if i > 0 {
+			part = []byte(",")
+		}
+		if _, err := w.Write(append(part, encoded...)); err != nil {
+			return err
+		}
+		part = nil
+	}
+	_, err := w.Write(append(part, "]}"...))
+	return err
 }
 
 // which records are asked for: how many at most, and after when they began.
@@ -76,6 +94,11 @@ func (h *handler) stream(w http.ResponseWriter, r *http.Request) {
 		}
 		after = &sequence
 	}
+	leave, ok := h.join(w, r)
+	if !ok {
+		return
+	}
+	defer leave()
 	missed, follower, err := h.Journal.Follow(after)
 	if err != nil {
 		h.fail(w, http.StatusServiceUnavailable, err.Error())
@@ -93,6 +116,34 @@ func (h *handler) stream(w http.ResponseWriter, r *http.Request) {
 		to.send(h.shown(r, record))
 	}
 	h.follow(r, follower, &to)
+}
+
+// maxStreams is how many a caller may have open, so that one cannot keep the
+// others from theirs. Who is anonymous shares them with their address.
+const maxStreams = 8
+
+// join counts a stream of its caller, until that leaves. If there are too many,
+// it answers the request itself.
+func (h *handler) join(w http.ResponseWriter, r *http.Request) (leave func(), ok bool) {
+	caller := auth.CallerFrom(r.Context())
+	who := caller.Name()
+	if caller.Anonymous() {
+		who = addressOf(r.RemoteAddr)
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.streams[who] == maxStreams {
+		h.fail(w, http.StatusServiceUnavailable, fmt.Sprintf("%d streams of this caller are open already: close one", maxStreams))
+		return nil, false
+	}
+	h.streams[who]++
+	return func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if h.streams[who]--; h.streams[who] == 0 {
+			delete(h.streams, who)
+		}
+	}, true
 }
 
 // follow sends records until the caller leaves, falls behind, or has been there

@@ -168,7 +168,7 @@ evaluate: {type: shell, shell: {entrypoint: evaluate}}
 		Settings: live.New(live.Options{Path: path, Loaded: loaded, Log: log, Apply: func(ctx context.Context, c config.Config) error {
 			return s.Configure(ctx, c.Autoscaler)
 		}}),
-		Ready: NewChecks(Check{Name: "target", Fails: func(context.Context) error {
+		Ready: NewChecks(log, Check{Name: "target", Fails: func(context.Context) error {
 			if s.broken.Load() {
 				return errors.New("the server is away")
 			}
@@ -274,10 +274,17 @@ func TestStderrIsNotForEverybody(t *testing.T) {
 func TestNotReady(t *testing.T) {
 	s := serveAll(t, &config.API{})
 	s.broken.Store(true)
-	s.want(503, "GET", "/readyz", "", "failed: target: the server is away\n")
+	// Everybody may ask, so that why is in the log alone.
+	s.want(503, "GET", "/readyz", "", "failed: target: reason withheld, see the log\n")
 	s.broken.Store(false)
 	// Probes are many: the outcome counts for a while.
-	s.want(503, "GET", "/readyz?verbose", "", "[+]loop ok\n[-]target failed: the server is away\n")
+	s.want(503, "GET", "/readyz?verbose", "", "[+]loop ok\n[-]target failed: reason withheld, see the log\n")
+	if log := s.log.String(); strings.Count(log, `msg="Not ready" error="the server is away"`) != 1 {
+		t.Errorf("the log says %s", log)
+	}
+	local := serveAll(t, nil)
+	local.broken.Store(true)
+	local.want(503, "GET", "/readyz", "", "failed: target: the server is away\n")
 }
 
 func TestScale(t *testing.T) {
@@ -419,6 +426,18 @@ func TestPauseIsSeen(t *testing.T) {
 	s.want(200, "GET", "/api/v1/pause", "", `{"pause":null}`)
 }
 
+// What scales is audited, whatever becomes of the answer; what does not is not.
+func TestEvaluationsAreAudited(t *testing.T) {
+	s := serveAll(t, withTokens(t))
+	for range 2 {
+		s.ask("POST", "/api/v1/evaluation", "", "Authorization", "Bearer operators", "X-Request-Id", "r1")
+	}
+	if log := s.log.String(); strings.Count(log, "msg=Audit") != 1 ||
+		!strings.Contains(log, `what=evaluation who=token:ben request=r1 before="{\"replicas\":2}" after="{\"replicas\":10}"`) {
+		t.Errorf("the log says %s", log)
+	}
+}
+
 func TestConfig(t *testing.T) {
 	s := serveAll(t, nil)
 	_, answer, headers := s.ask("GET", "/api/v1/config", "")
@@ -431,8 +450,10 @@ func TestConfig(t *testing.T) {
 		t.Errorf("got %d %s", status, answer)
 	}
 	eventually(t, "the bounds are in force", func() bool { return s.Status().Bounds.Max.Replicas == 12 })
-	if status, answer, _ := s.ask("PUT", "/api/v1/config", `{"maxReplicas": 13}`, "If-Match", etag); status != 412 {
-		t.Errorf("got %d %s", status, answer)
+	for _, tag := range []string{etag, "", `"other"`} {
+		if status, answer, _ := s.ask("PUT", "/api/v1/config", `{"maxReplicas": 13}`, "If-Match", tag); status != 412 {
+			t.Errorf("%s: got %d %s", tag, status, answer)
+		}
 	}
 	s.want(400, "PUT", "/api/v1/config", `{"maxReplicas": -1, "minReplicas": "x"}`, "nothing was changed", "maxReplicas: must be at least 0", "minReplicas: must be a whole number")
 	s.want(400, "PUT", "/api/v1/config", `{"namespace": "other"}`, "namespace: cannot change while the program runs")
@@ -460,7 +481,7 @@ func TestGitUpdate(t *testing.T) {
 	s.want(400, "POST", "/api/v1/git/update", `{"file_path": "../x", "new_content": "", "commit_message": "m"}`, "no")
 	s.git.err = errors.New("the repository is away")
 	s.want(502, "POST", "/api/v1/git/update", `{"file_path": "x", "new_content": "", "commit_message": "m"}`, "the repository is away")
-	s.want(413, "POST", "/api/v1/git/update", strings.Repeat(" ", 2<<10+maxBodyBytes+1), "too large")
+	s.want(413, "POST", "/api/v1/git/update", strings.Repeat(" ", 6<<10+maxBodyBytes+1), "too large")
 }
 
 // withTokens is a port for those who have a token of a role, which is called as
@@ -578,7 +599,7 @@ func plainly(s *served, path string) (int, string) {
 // A handler that panics costs its caller an answer, and the others nothing.
 func TestAFaultOfTheProgram(t *testing.T) {
 	var log bytes.Buffer
-	h := &handler{log: slog.New(slog.NewTextHandler(&log, nil))}
+	h := &handler{Backend: Backend{Log: slog.New(slog.NewTextHandler(&log, nil))}}
 	w := httptest.NewRecorder()
 	r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
 	h.number(h.recover(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("secret") }))).ServeHTTP(w, r)

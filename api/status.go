@@ -63,7 +63,7 @@ type leadership struct {
 }
 
 func (h *handler) status(w http.ResponseWriter, r *http.Request) {
-	now := h.autoscaler.Status()
+	now := h.Autoscaler.Status()
 	answer := status{
 		ID: now.ID, Time: now.Time, Version: h.Version, Started: h.started, Target: now.Target, Bounds: now.Bounds, Intents: now.Intents,
 		Fallback: now.Fallback, Failures: now.Failures, DryRun: now.DryRun, NextRun: now.NextRun,

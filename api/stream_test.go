@@ -135,3 +135,42 @@ func TestStreamAfterNonsense(t *testing.T) {
 		t.Errorf("got %d %s", status, answer)
 	}
 }
+
+// Over HTTP/2 a stream outlasts the silence between its events.
+func TestAStreamOverHTTP2(t *testing.T) {
+	b := backend(t, unasked{})
+	server := httptest.NewUnstartedServer(newHandler(config.API{}, b, authenticate(t, config.API{}), nil))
+	server.EnableHTTP2 = true
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	stream := follow(t, server, "")
+	if stream.response.ProtoMajor != 2 {
+		t.Fatalf("it speaks %s", stream.response.Proto)
+	}
+	stream.next(t)
+	w := &deadlines{ResponseRecorder: httptest.NewRecorder()}
+	p := newPunctual(w)
+	for range 2 {
+		if _, err := p.Write([]byte("a")); err != nil {
+			t.Fatal(err)
+		}
+		if err := p.FlushError(); err != nil {
+			t.Fatal(err)
+		}
+		if len(w.set) != 2 || w.set[0].IsZero() || !w.set[1].IsZero() {
+			t.Errorf("the deadlines are %v", w.set)
+		}
+		w.set = nil
+	}
+}
+
+// deadlines notes those of a connection.
+type deadlines struct {
+	*httptest.ResponseRecorder
+	set []time.Time
+}
+
+func (d *deadlines) SetWriteDeadline(at time.Time) error {
+	d.set = append(d.set, at)
+	return nil
+}

@@ -118,13 +118,15 @@ func (a *Autoscaler) intend(ctx context.Context, by Caller, what string, change 
 	ctx, cancel = within(ctx, term)
 	defer cancel()
 	before, after, err := a.memory.intend(ctx, time.Now(), term.ID, change)
+	if err == nil {
+		by.Audit(a.log, what, before, after)
+	}
 	if now := a.leadership.Term(); now.ID != term.ID {
 		return &StandbyError{Leader: now.Leader}
 	}
 	if err != nil {
 		return err
 	}
-	by.Audit(a.log, what, before, after)
 	select {
 	case a.intended <- struct{}{}:
 	default:

@@ -171,7 +171,8 @@ const maxSkippedStderr = 256
 func (r *Record) gathered(g metric.Gathered) {
 	r.Metrics, r.MetricsTotal = g.Metrics, len(g.Metrics)
 	for _, fault := range g.Skipped {
-		stderr := strings.ToValidUTF8(fault.Stderr[:min(len(fault.Stderr), maxSkippedStderr)], "")
+		// Of its own memory: the whole of it is much longer.
+		stderr := strings.Clone(strings.ToValidUTF8(fault.Stderr[:min(len(fault.Stderr), maxSkippedStderr)], ""))
 		r.SkippedPods = append(r.SkippedPods, SkippedPod{Name: fault.Subject, Error: fault.Message, Stderr: stderr})
 	}
 }

@@ -132,40 +132,52 @@ func (c Config) Values() map[string]any {
 // redactedText stands for a secret.
 const redactedText = "(redacted)"
 
-// redacted is the configuration without what may be a secret in it: the headers
-// of HTTP hooks, and what their URLs hold besides the address.
+// redacted is the configuration without what may be a secret in it: the
+// arguments of hooks' programs, the headers of their requests, and what URLs hold
+// besides the host.
 func (c Config) redacted() Config {
 	for _, method := range []**Method{
 		&c.Metric, &c.Evaluate, &c.PreMetric, &c.PostMetric, &c.PreEvaluate, &c.PostEvaluate, &c.PreScale, &c.PostScale,
 	} {
-		if *method == nil || (*method).HTTP == nil {
-			continue
+		if *method != nil {
+			redacted := (*method).redacted()
+			*method = &redacted
 		}
-		copied, request := **method, *(*method).HTTP
+	}
+	return c
+}
+
+func (m Method) redacted() Method {
+	if m.Shell != nil {
+		shell := *m.Shell
+		shell.Command = redactAll(shell.Command)
+		m.Shell = &shell
+	}
+	if m.Worker != nil {
+		worker := *m.Worker
+		worker.Command = redactAll(worker.Command)
+		m.Worker = &worker
+	}
+	if m.HTTP != nil {
+		request := *m.HTTP
 		request.Headers = maps.Clone(request.Headers)
 		for name := range request.Headers {
 			request.Headers[name] = redactedText
 		}
 		request.URL = redactURL(request.URL)
-		copied.HTTP = &request
-		*method = &copied
+		m.HTTP = &request
 	}
-	return c
+	return m
 }
 
-// redactURL leaves the names of the query's parameters.
+// redactAll leaves how many there are.
+func redactAll(texts []string) []string { return slices.Repeat([]string{redactedText}, len(texts)) }
+
+// redactURL leaves the scheme and the host.
 func redactURL(text string) string {
 	u, err := url.Parse(text)
 	if err != nil {
 		return redactedText
 	}
-	if u.User != nil {
-		u.User = url.User("redacted")
-	}
-	query := u.Query()
-	for name := range query {
-		query[name] = []string{"redacted"}
-	}
-	u.RawQuery = query.Encode()
-	return u.String()
+	return u.Scheme + "://" + u.Host + "/" + redactedText
 }

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/autoscaler"
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/config"
 )
 
@@ -31,6 +32,7 @@ func (s *Settings) Run(ctx context.Context) error {
 			return nil
 		case <-look.C:
 			s.look(ctx)
+			s.expire(ctx)
 		}
 	}
 }
@@ -45,8 +47,25 @@ func (s *Settings) look(ctx context.Context) {
 	if s.unreadable {
 		s.unreadable, s.seen = false, nil
 	}
-	if !bytes.Equal(content, s.seen) && s.meet(ctx, content) {
+	// One that is being written is met once it stays the same.
+	settled := bytes.Equal(content, s.found)
+	s.found = content
+	if settled && !bytes.Equal(content, s.seen) && s.meet(ctx, content) {
 		s.seen = content
+	}
+}
+
+// expire takes back what was changed in a term that is over: this process does
+// not know what came after it.
+func (s *Settings) expire(ctx context.Context) {
+	if len(s.Notes().Live) == 0 || s.options.Term() == s.term {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, applyTimeout)
+	defer cancel()
+	_, err := s.Reset(ctx, autoscaler.Caller{Name: "another replica led meanwhile"}, nil)
+	if err != nil {
+		s.options.Log.Warn("What was changed while running could not be taken back, and is tried again", "error", err)
 	}
 }
 
@@ -95,6 +114,7 @@ func (s *Settings) meet(ctx context.Context, content []byte) (settled bool) {
 		s.options.Log.Warn("The configuration may not do what it is meant to", "warning", warning)
 	}
 	s.options.Log.Info("The configuration file has changed", "inForce", strings.Join(slices.Sorted(maps.Keys(changed)), " "))
+	s.audit(autoscaler.Caller{Name: "file"}, changed)
 	if len(taken) > 0 {
 		s.options.Log.Warn("What was changed while running is taken back, since the configuration file has changed", "keys", strings.Join(taken, " "))
 	}

@@ -33,7 +33,7 @@ const (
 )
 
 // Lasts says how long a change lasts that somebody asked for.
-const Lasts = "until a restart or a change of the configuration file"
+const Lasts = "until a restart, a change of the configuration file, or until another replica leads"
 
 // Why a change was refused.
 var (
@@ -47,21 +47,24 @@ var (
 // config.LiveKeys alone, or leaves everything as it is and says why.
 type Apply func(ctx context.Context, c config.Config) error
 
-// Options are what a Settings is made of. All are required.
+// Options are what a Settings is made of.
 type Options struct {
 	// Path is the configuration file.
 	Path string
 	// Loaded is what is in force.
 	Loaded config.Loaded
 	Apply  Apply
-	Log    *slog.Logger
+	// Term is the one in which this process leads, 0 while it does not: what was
+	// changed while running ends with it. It may be nil: then nobody else leads.
+	Term func() uint64
+	Log  *slog.Logger
 }
 
 // Settings are the configuration in force. They are safe for concurrent use.
 type Settings struct {
 	options Options
-	// turn holds a token for whoever changes or reads what follows: a change
-	// waits for the run under way, so a mutex would know no deadline.
+	// turn holds a token for whoever changes what follows: a change waits for the
+	// run under way, so a mutex would know no deadline.
 	turn chan struct{}
 
 	// loaded is the configuration in force.
@@ -69,10 +72,14 @@ type Settings struct {
 	// needsRestart are the keys that the file changed and that are in force with
 	// a restart only.
 	needsRestart []string
-	// seen is the content of the file that was met last, good or bad.
-	seen []byte
+	// seen is the content of the file that was met last, good or bad, and found
+	// the one that was there at the last look.
+	seen, found []byte
+	// term is the one in which something was changed.
+	term uint64
 
-	// notes are for who does not want to wait for a turn.
+	// view and notes are for everybody to read.
+	view  atomic.Pointer[View]
 	notes atomic.Pointer[Notes]
 	// unreadable says that the file could not be read the last time; Run's alone.
 	unreadable bool
@@ -124,8 +131,12 @@ type Values struct {
 
 // New makes Settings of what was loaded.
 func New(o Options) *Settings {
+	if o.Term == nil {
+		o.Term = func() uint64 { return 1 }
+	}
 	s := &Settings{options: o, turn: make(chan struct{}, 1), loaded: o.Loaded, seen: o.Loaded.Layers.File}
 	s.notes.Store(&Notes{})
+	s.publish()
 	return s
 }
 
@@ -144,23 +155,24 @@ func (s *Settings) note(change func(*Notes)) {
 	}
 }
 
-// View is the configuration in force, and what that was made of.
-func (s *Settings) View(ctx context.Context) (View, error) {
-	if err := s.take(ctx); err != nil {
-		return View{}, err
+// View is the configuration in force, and what that was made of. It waits for
+// nothing. Nobody may change it.
+func (s *Settings) View() View { return *s.view.Load() }
+
+// publish brings the view up to date, for whoever has the turn.
+func (s *Settings) publish() {
+	v := View{
+		Config: s.loaded.Config.Values(), Sources: s.loaded.Sources, Live: config.LiveKeys(), NeedsRestart: s.needsRestart, Lasts: Lasts,
 	}
-	defer s.give()
-	values := s.loaded.Config.Values()
-	return View{
-		Config: values, Sources: s.loaded.Sources, Live: config.LiveKeys(), NeedsRestart: s.needsRestart, Lasts: Lasts, ETag: etag(values),
-	}, nil
+	v.ETag = etag(v)
+	s.view.Store(&v)
 }
 
 // Put changes live keys: those that are named, the others stay; a null takes one
 // back to what the file and the environment say. It answers
-// ErrConflict unless ifMatch, the header If-Match of a request, is empty or names
+// ErrConflict unless ifMatch, the headers If-Match of a request, are none or name
 // the configuration's ETag. Any error says that nothing was changed.
-func (s *Settings) Put(ctx context.Context, by autoscaler.Caller, body []byte, ifMatch string) (Change, error) {
+func (s *Settings) Put(ctx context.Context, by autoscaler.Caller, body []byte, ifMatch []string) (Change, error) {
 	values, err := config.ParseLive(body)
 	if err != nil {
 		return Change{}, refused(err)
@@ -169,20 +181,21 @@ func (s *Settings) Put(ctx context.Context, by autoscaler.Caller, body []byte, i
 }
 
 // Reset takes back what was changed with Put, in the same way.
-func (s *Settings) Reset(ctx context.Context, by autoscaler.Caller, ifMatch string) (Change, error) {
+func (s *Settings) Reset(ctx context.Context, by autoscaler.Caller, ifMatch []string) (Change, error) {
 	return s.change(ctx, by, ifMatch, func(config.Live) config.Live { return nil })
 }
 
-func (s *Settings) change(ctx context.Context, by autoscaler.Caller, ifMatch string, change func(config.Live) config.Live) (Change, error) {
+func (s *Settings) change(ctx context.Context, by autoscaler.Caller, ifMatch []string, change func(config.Live) config.Live) (Change, error) {
 	ctx, cancel := context.WithTimeout(ctx, applyTimeout)
 	defer cancel()
 	if err := s.take(ctx); err != nil {
 		return Change{}, err
 	}
 	defer s.give()
-	if !matches(ifMatch, etag(s.loaded.Config.Values())) {
+	if !matches(ifMatch, s.View().ETag) {
 		return Change{}, ErrConflict
 	}
+	s.term = s.options.Term()
 	layers := s.loaded.Layers
 	layers.Live = change(layers.Live)
 	changed, err := s.apply(ctx, layers)
@@ -190,7 +203,7 @@ func (s *Settings) change(ctx context.Context, by autoscaler.Caller, ifMatch str
 		return Change{}, err
 	}
 	s.audit(by, changed)
-	return Change{Changed: changed, Lasts: Lasts, ETag: etag(s.loaded.Config.Values())}, nil
+	return Change{Changed: changed, Lasts: Lasts, ETag: s.View().ETag}, nil
 }
 
 // apply puts in force what the layers say of the live keys, and says what that
@@ -221,6 +234,7 @@ func (s *Settings) apply(ctx context.Context, layers config.Layers) (map[string]
 	}
 	next.Config, next.Layers = after, layers
 	s.loaded, s.needsRestart = next, needsRestart
+	s.publish()
 	s.note(func(n *Notes) {
 		n.Live, n.NeedsRestart = slices.Sorted(maps.Keys(layers.Live)), needsRestart
 	})
@@ -249,21 +263,21 @@ func (s *Settings) give() { <-s.turn }
 // refused makes an error ErrRefused.
 func refused(err error) error { return fmt.Errorf("%w: %w", ErrRefused, err) }
 
-// matches says whether a header If-Match (RFC 9110, 13.1.1) is met.
-func matches(ifMatch, etag string) bool {
-	if ifMatch == "" {
+// matches says whether headers If-Match (RFC 9110, 13.1.1) are met.
+func matches(ifMatch []string, etag string) bool {
+	if len(ifMatch) == 0 {
 		return true
 	}
-	return slices.ContainsFunc(strings.Split(ifMatch, ","), func(tag string) bool {
+	return slices.ContainsFunc(strings.Split(strings.Join(ifMatch, ","), ","), func(tag string) bool {
 		tag = strings.TrimSpace(tag)
 		return tag == "*" || tag == etag
 	})
 }
 
-// etag is a strong one, of the values that anybody is shown.
-func etag(values map[string]any) string {
-	// A configuration that was decoded can be encoded.
-	encoded, _ := json.Marshal(values)
+// etag is a strong one, of what anybody is shown.
+func etag(v View) string {
+	// What was decoded can be encoded.
+	encoded, _ := json.Marshal(v)
 	sum := sha256.Sum256(encoded)
 	return `"` + hex.EncodeToString(sum[:16]) + `"`
 }

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -41,6 +42,9 @@ type process struct {
 	path string
 	log  *bytes.Buffer
 
+	// term is the one in which it leads.
+	term atomic.Uint64
+
 	mu      sync.Mutex
 	applied []config.Config
 	refuses error
@@ -54,7 +58,7 @@ func start(t *testing.T, environment map[string]string) *process {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.Settings = New(Options{Path: p.path, Loaded: loaded, Apply: p.apply, Log: slog.New(slog.NewTextHandler(p.log, nil))})
+	p.Settings = New(Options{Path: p.path, Loaded: loaded, Apply: p.apply, Term: p.term.Load, Log: slog.New(slog.NewTextHandler(p.log, nil))})
 	return p
 }
 
@@ -76,11 +80,7 @@ func (p *process) apply(_ context.Context, c config.Config) error {
 
 func (p *process) view(t *testing.T) View {
 	t.Helper()
-	view, err := p.View(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return view
+	return p.View()
 }
 
 // bounds are those in force by the view.
@@ -108,7 +108,7 @@ func TestView(t *testing.T) {
 		}
 	}
 	if shown := fmt.Sprintf("%+v", v.Config["metric"].(*config.Method).HTTP); strings.Contains(shown, "hush") ||
-		!strings.Contains(shown, "Authorization:(redacted)") || !strings.Contains(shown, "queue/length?key=redacted") {
+		!strings.Contains(shown, "Authorization:(redacted)") || !strings.Contains(shown, "http://queue/(redacted)") {
 		t.Errorf("the hook is shown as %s", shown)
 	}
 }
@@ -116,7 +116,7 @@ func TestView(t *testing.T) {
 func TestPut(t *testing.T) {
 	p := start(t, nil)
 	before := p.view(t)
-	change, err := p.Put(t.Context(), ann, []byte(`{"maxReplicas": 30, "behavior": {"scaleDown": {"stabilizationWindowSeconds": 60}}}`), before.ETag)
+	change, err := p.Put(t.Context(), ann, []byte(`{"maxReplicas": 30, "behavior": {"scaleDown": {"stabilizationWindowSeconds": 60}}}`), []string{before.ETag})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,7 +124,7 @@ func TestPut(t *testing.T) {
 		t.Errorf("changed %v", change.Changed)
 	}
 	if change.ETag == before.ETag || change.ETag != p.view(t).ETag {
-		t.Errorf("the ETag is %s, after %s", change.ETag, before.ETag)
+		t.Errorf("the ETag is %s, after %s", change.ETag, []string{before.ETag})
 	}
 	if got := p.bounds(t); got != "2 (file) to 30 (live)" {
 		t.Error(got)
@@ -137,13 +137,13 @@ func TestPut(t *testing.T) {
 		t.Errorf("the log says %s", log)
 	}
 	// What is not named stays, and a null takes back.
-	if _, err := p.Put(t.Context(), ann, []byte(`{"minReplicas": 3, "behavior": null}`), ""); err != nil {
+	if _, err := p.Put(t.Context(), ann, []byte(`{"minReplicas": 3, "behavior": null}`), nil); err != nil {
 		t.Fatal(err)
 	}
 	if got := p.bounds(t); got != "3 (live) to 30 (live)" || p.view(t).Sources["behavior"] != "default" {
 		t.Error(got)
 	}
-	reset, err := p.Reset(t.Context(), ann, "")
+	reset, err := p.Reset(t.Context(), ann, nil)
 	if err != nil || len(reset.Changed) != 2 || reset.ETag != before.ETag {
 		t.Errorf("reset %+v, %v", reset, err)
 	}
@@ -155,7 +155,7 @@ func TestPut(t *testing.T) {
 // A change of nothing is none, and takes no run.
 func TestPutOfTheSame(t *testing.T) {
 	p := start(t, nil)
-	change, err := p.Put(t.Context(), ann, []byte(`{"maxReplicas": 10}`), "")
+	change, err := p.Put(t.Context(), ann, []byte(`{"maxReplicas": 10}`), nil)
 	if err != nil || len(change.Changed) > 0 || len(p.applied) > 0 {
 		t.Errorf("%+v, %v", change, err)
 	}
@@ -179,7 +179,7 @@ func TestPutRefuses(t *testing.T) {
 		`maxReplicas: 5`:                                        "must be one JSON object",
 	} {
 		p := start(t, nil)
-		_, err := p.Put(t.Context(), ann, []byte(body), "")
+		_, err := p.Put(t.Context(), ann, []byte(body), nil)
 		if !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %s", body, err, want)
 		}
@@ -196,7 +196,7 @@ func TestPutOfAnotherVersion(t *testing.T) {
 	results := make([]error, 8)
 	for i := range results {
 		group.Go(func() {
-			_, results[i] = p.Put(t.Context(), ann, fmt.Appendf(nil, `{"maxReplicas": %d}`, 20+i), etag)
+			_, results[i] = p.Put(t.Context(), ann, fmt.Appendf(nil, `{"maxReplicas": %d}`, 20+i), []string{etag})
 		})
 	}
 	group.Wait()
@@ -214,7 +214,7 @@ func TestPutOfAnotherVersion(t *testing.T) {
 func TestPutThatCannotBeApplied(t *testing.T) {
 	p := start(t, nil)
 	p.refuses = autoscaler.ErrStopping
-	if _, err := p.Put(t.Context(), ann, []byte(`{"maxReplicas": 30}`), ""); !errors.Is(err, autoscaler.ErrStopping) {
+	if _, err := p.Put(t.Context(), ann, []byte(`{"maxReplicas": 30}`), nil); !errors.Is(err, autoscaler.ErrStopping) {
 		t.Error(err)
 	}
 	if got := p.bounds(t); got != "2 (file) to 10 (file)" || p.log.Len() > 0 {
@@ -238,7 +238,7 @@ func TestTheFileChanges(t *testing.T) {
 			}
 			p.log.Reset()
 		}
-		if _, err := p.Put(ctx, ann, []byte(`{"minReplicas": 4}`), ""); err != nil {
+		if _, err := p.Put(ctx, ann, []byte(`{"minReplicas": 4}`), nil); err != nil {
 			t.Fatal(err)
 		}
 		changes(file, "4 (live) to 10 (file)", "Audit")
@@ -257,7 +257,7 @@ func TestTheFileChanges(t *testing.T) {
 			t.Errorf("%+v", n)
 		}
 		// A change of a live key leaves what needs a restart alone.
-		if _, err := p.Put(ctx, ann, []byte(`{"minReplicas": 4}`), ""); err != nil {
+		if _, err := p.Put(ctx, ann, []byte(`{"minReplicas": 4}`), nil); err != nil {
 			t.Fatal(err)
 		}
 		if last := p.applied[len(p.applied)-1]; last.ScaleTargetRef.Name != "web" || last.MinReplicas != 4 || !last.DryRun {
@@ -292,6 +292,63 @@ func TestTheFileIsTriedAgain(t *testing.T) {
 		synctest.Wait()
 		if got := p.bounds(t); got != "2 (file) to 15 (file)" {
 			t.Error(got)
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// What was changed while running ends with the term: another replica may have led
+// since, with what its file says.
+func TestAnotherTerm(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := start(t, nil)
+		p.term.Store(1)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- p.Run(ctx) }()
+		if _, err := p.Put(ctx, ann, []byte(`{"minReplicas": 4}`), nil); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * lookEvery)
+		synctest.Wait()
+		if got := p.bounds(t); got != "4 (live) to 10 (file)" {
+			t.Errorf("in the term: %s", got)
+		}
+		p.term.Store(0)
+		time.Sleep(2 * lookEvery)
+		synctest.Wait()
+		if got := p.bounds(t); got != "2 (file) to 10 (file)" {
+			t.Errorf("after the term: %s", got)
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// A file that is being written is not met half.
+func TestAFileThatIsBeingWritten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := start(t, nil)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- p.Run(ctx) }()
+		for range 3 {
+			p.write(t, strings.Replace(file, "maxReplicas: 10\n", "", 1))
+			time.Sleep(lookEvery)
+			p.write(t, strings.Replace(file, "10", "15", 1))
+			time.Sleep(lookEvery)
+		}
+		time.Sleep(lookEvery)
+		synctest.Wait()
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if len(p.applied) != 1 || p.applied[0].MaxReplicas != 15 {
+			t.Errorf("applied %d", len(p.applied))
 		}
 		cancel()
 		if err := <-done; err != nil {

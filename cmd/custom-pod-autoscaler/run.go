@@ -74,7 +74,7 @@ func run(ctx context.Context, loaded config.Loaded, path, kubeconfig string, log
 	}
 	defer p.metrics.Add(id, metricsSource(scaler, p.elector))()
 	settings := live.New(live.Options{
-		Path: path, Loaded: loaded, Log: log.With("component", "config"),
+		Path: path, Loaded: loaded, Term: term(p.elector), Log: log.With("component", "config"),
 		Apply: func(ctx context.Context, c config.Config) error {
 			if err := scaler.Configure(ctx, c.Autoscaler); err != nil {
 				return err
@@ -160,6 +160,14 @@ func newElector(c config.Config, clients *resource.Clients, lease string, log *s
 	})
 }
 
+// term is the one in which this process leads; nil without leader election.
+func term(elector *leader.Elector) func() uint64 {
+	if elector == nil {
+		return nil
+	}
+	return func() uint64 { return elector.Term().ID }
+}
+
 // metricsSource tells the metrics what no Record does.
 func metricsSource(scaler *autoscaler.Autoscaler, elector *leader.Elector) telemetry.Source {
 	source := telemetry.Source{Leading: leading(elector), Intents: func() (telemetry.Intents, bool) {
@@ -212,7 +220,7 @@ func newBackend(scaler *autoscaler.Autoscaler, settings *live.Settings, p parts)
 		Autoscaler: scaler,
 		Journal:    p.journal,
 		Settings:   settings,
-		Ready: api.NewChecks(api.Check{Name: "target", Fails: func(ctx context.Context) error {
+		Ready: api.NewChecks(p.log.With("component", "api"), api.Check{Name: "target", Fails: func(ctx context.Context) error {
 			_, err := p.target.Scale(ctx)
 			return err
 		}}),

@@ -64,9 +64,10 @@ func TestProbes(t *testing.T) {
 		}
 	}
 	other := d.start(strings.Replace(wantsConfig(""), "name: web", "name: other", 1), temporary(t))
-	if status, body := other.request(http.MethodGet, "/readyz"); status != http.StatusServiceUnavailable || !strings.Contains(body, `"other" not found`) {
+	if status, body := other.request(http.MethodGet, "/readyz"); status != http.StatusServiceUnavailable || body != "failed: target: reason withheld, see the log\n" {
 		t.Errorf("got %d %s", status, body)
 	}
+	other.waitForLine(0, `msg="Not ready" component=api error=.*"other\\" not found`)
 	if status, body := other.request(http.MethodGet, "/livez"); status != http.StatusOK || body != "ok\n" {
 		t.Errorf("got %d %s", status, body)
 	}
