@@ -90,7 +90,7 @@ generate: ## Regenerate what is made from the code: the configuration reference,
 docs: generate ## Bring docs/ up to date with the code.
 
 .PHONY: bench
-bench: control-plane ## Measure what a run costs: time, CPU, requests, bytes, memory; starts, decisions, size.
+bench: control-plane ## Measure what a run costs: time, CPU, requests, bytes, memory; starts, the status, decisions, size.
 	go run ./test/cmd/bench
 
 .PHONY: demo
