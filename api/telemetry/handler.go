@@ -57,9 +57,9 @@ func (m *Metrics) serve(w http.ResponseWriter, r *http.Request) {
 	// but nobody waits for it.
 	done := make(chan scrape, 1)
 	go func() {
-		defer func() { <-m.scrapes }()
 		var s scrape
 		s.err = m.scrape(&s.body, zip)
+		<-m.scrapes // first: whoever has the answer may ask again
 		done <- s
 	}()
 	select {
