@@ -20,7 +20,7 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 
 // What the gauges of an autoscaler are called.
 var (
-	currentDesc     = desc("current_replicas", "Replica count that the last run found, before it changed it.", "autoscaler")
+	currentDesc     = desc("current_replicas", "Replica count that the last decision left: the one it wrote, else the one it found; the same as replicas.current of the status.", "autoscaler")
 	evaluatedDesc   = desc("evaluated_replicas", "Replica count that the evaluate hook asked for in the last decision; absent if it was taken without one.", "autoscaler")
 	desiredDesc     = desc("desired_replicas", "Replica count that the last decision came to.", "autoscaler")
 	minDesc         = desc("bounds_min_replicas", "Minimum in force, by the configuration, a schedule or an override.", "autoscaler")
@@ -33,9 +33,14 @@ var (
 	dryRunDesc      = desc("dry_run", "1 if changes are only told of, not written (dryRun).", "autoscaler")
 	fallbackDesc    = desc("fallback_active", "1 while the fallback stands in for the hooks, which have failed too often.", "autoscaler")
 	leaderDesc      = desc("leader", "1 if this process runs the autoscaler, 0 if it stands by; absent without leader election.", "autoscaler")
-	failuresDesc    = desc("consecutive_failed_runs", "How many runs have failed since the last one that succeeded.", "autoscaler")
+	failuresDesc    = desc("consecutive_failed_runs", "How many runs have failed since the last one that succeeded, without those that a worker asked for (push).", "autoscaler")
 	lastRunDesc     = desc("last_run_timestamp_seconds", "When the last run ended, whatever came of it.", "autoscaler")
 	lastSuccessDesc = desc("last_success_timestamp_seconds", "When the last run ended that succeeded.", "autoscaler")
+	gitPendingDesc  = desc("git_pending", "1 while something is yet to be committed; absent without gitOps, as the others of Git are.", "autoscaler")
+	gitFailingDesc  = desc("git_failing", "1 while the last try to commit has failed.", "autoscaler")
+	lastCommitDesc  = desc("git_last_commit_timestamp_seconds", "When something was committed last; absent if nothing was since the start.", "autoscaler")
+	commitsDesc     = desc("git_commits_total", "Commits that were pushed.", "autoscaler")
+	gitFailuresDesc = desc("git_failures_total", "Tries to commit that failed.", "autoscaler")
 )
 
 // states is the collector of the autoscalers' gauges: those of one autoscaler
@@ -47,6 +52,7 @@ func (s states) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		currentDesc, evaluatedDesc, desiredDesc, minDesc, maxDesc, nextChangeDesc, constraintDesc, pausedDesc, heldDesc,
 		overriddenDesc, dryRunDesc, fallbackDesc, leaderDesc, failuresDesc, lastRunDesc, lastSuccessDesc,
+		gitPendingDesc, gitFailingDesc, lastCommitDesc, commitsDesc, gitFailuresDesc,
 	} {
 		to <- d
 	}
@@ -74,12 +80,23 @@ func (m *Metrics) known() map[string]account {
 // collect tells the gauges of an autoscaler. In a process that stands by, what
 // it decided last is history.
 func (a *account) collect(g gauges) {
+	var git *Git
+	if a.source.Git != nil {
+		git = new(a.source.Git())
+		g.to <- counter(commitsDesc, float64(git.Commits), g.autoscaler)
+		g.to <- counter(gitFailuresDesc, float64(git.Failures), g.autoscaler)
+	}
 	if a.source.Leading != nil {
 		leading := a.source.Leading()
 		g.flag(leaderDesc, leading)
 		if !leading {
 			return
 		}
+	}
+	if git != nil {
+		g.flag(gitPendingDesc, git.Pending)
+		g.flag(gitFailingDesc, git.Failing)
+		g.time(lastCommitDesc, git.LastCommit)
 	}
 	if i, known := a.intents(); known {
 		g.flag(pausedDesc, i.Paused)
@@ -93,7 +110,6 @@ func (a *account) collect(g gauges) {
 	g.time(lastSuccessDesc, a.lastSuccess)
 	g.set(failuresDesc, float64(a.failures))
 	g.flag(dryRunDesc, a.dryRun)
-	g.count(currentDesc, a.current)
 	if a.bounds != nil {
 		g.count(minDesc, &a.bounds.Min.Replicas)
 		g.count(maxDesc, &a.bounds.Max.Replicas)
@@ -106,6 +122,7 @@ func (a *account) collect(g gauges) {
 
 // collect tells the gauges of a decision.
 func (d *decision) collect(g gauges) {
+	g.count(currentDesc, &d.current)
 	g.count(evaluatedDesc, d.evaluated)
 	g.count(desiredDesc, &d.desired)
 	g.flag(fallbackDesc, d.fallback)

@@ -76,7 +76,6 @@ type account struct {
 
 	lastRun, lastSuccess time.Time
 	failures             int
-	current              *int32
 	// bounds are those in force; nil while unknown.
 	bounds *bounds.Bounds
 	dryRun bool
@@ -86,10 +85,11 @@ type account struct {
 
 // decision is what is shown of a Decision.
 type decision struct {
-	evaluated   *int32
-	desired     int32
-	fallback    bool
-	constraints []scale.ConstraintName
+	evaluated *int32
+	// current is the count that it left.
+	current, desired int32
+	fallback         bool
+	constraints      []scale.ConstraintName
 }
 
 // take takes in a run.
@@ -102,7 +102,11 @@ func (a *account) take(r autoscaler.Record, result string) {
 	case success:
 		a.lastSuccess, a.failures = a.lastRun, 0
 	case failure:
-		a.failures++
+		// As for the fallback, a worker that asks often does not make the failures
+		// more.
+		if r.Trigger.Kind != autoscaler.KindPush {
+			a.failures++
+		}
 	case standby:
 		a.failures = 0
 	}
@@ -110,13 +114,12 @@ func (a *account) take(r autoscaler.Record, result string) {
 	// Nothing of the Record is kept but copies: it holds all the metrics.
 	if r.Failure == nil || r.Failure.Stage != execute.StageState {
 		a.bounds = new(r.Bounds)
-		if r.Failure == nil || r.Failure.Stage != execute.StageRead {
-			a.current = new(r.Current)
-		}
 	}
 	if d := r.Decision; d != nil {
-		a.current = new(d.Current)
-		a.decision = &decision{desired: d.Desired, fallback: d.Fallback}
+		a.decision = &decision{current: d.Current, desired: d.Desired, fallback: d.Fallback}
+		if r.Written {
+			a.decision.current = d.Desired
+		}
 		if d.Evaluated != nil {
 			a.decision.evaluated = new(*d.Evaluated)
 		}

@@ -118,7 +118,12 @@ func whole(t *testing.T) *story {
 			}
 		},
 	})
-	s.Add(id, Source{Leading: func() bool { return true }})
+	s.Add(id, Source{
+		Leading: func() bool { return true },
+		Git: func() Git {
+			return Git{Pending: true, Failing: true, LastCommit: s.now.Add(-time.Hour), Commits: 7, Failures: 2}
+		},
+	})
 	night := s.now.Add(10 * time.Hour)
 	s.run(nil)
 	s.run(func(r *autoscaler.Record) { // up, as far as it may
@@ -272,6 +277,85 @@ func TestResults(t *testing.T) {
 			t.Errorf("run_failures_total%s", line)
 		}
 	}
+}
+
+// The count is that of the status: what a run wrote, and otherwise what it found.
+func TestCurrentIsWhatWasLeft(t *testing.T) {
+	s := begin(t, Options{})
+	up := func(r *autoscaler.Record) {
+		r.Decision.Desired = 5
+	}
+	for _, step := range []struct {
+		what   string
+		change func(*autoscaler.Record)
+		want   string
+	}{
+		{"a dry run", func(r *autoscaler.Record) { up(r); r.DryRun = true }, "3"},
+		{"a write", func(r *autoscaler.Record) { up(r); r.Written = true }, "5"},
+		{"a write that a hook failed after", func(r *autoscaler.Record) {
+			r.Decision.Desired, r.Written = 6, true
+			r.Failure = &autoscaler.Failure{Stage: execute.StagePostScale}
+		}, "6"},
+		{"nothing read", func(r *autoscaler.Record) {
+			r.Current, r.Decision = 0, nil
+			r.Failure = &autoscaler.Failure{Stage: execute.StageRead}
+		}, "6"},
+		{"nothing to do", nil, "3"},
+	} {
+		s.run(step.change)
+		if got := s.shows("current_replicas"); !cmp.Equal(got, []string{"{} " + step.want}) {
+			t.Errorf("after %s current_replicas is %q, want %s", step.what, got, step.want)
+		}
+	}
+}
+
+// A worker that asks often does not bring the fallback nearer, nor the alert.
+func TestFailedPushesAreNotCounted(t *testing.T) {
+	s := begin(t, Options{})
+	fails := func(kind autoscaler.Kind) func(*autoscaler.Record) {
+		return func(r *autoscaler.Record) {
+			r.Trigger.Kind, r.Failure = kind, &autoscaler.Failure{Stage: execute.StageMetric}
+		}
+	}
+	expect := func(want string) {
+		t.Helper()
+		if got := s.shows("consecutive_failed_runs"); !cmp.Equal(got, []string{"{} " + want}) {
+			t.Errorf("consecutive_failed_runs is %q, want %s", got, want)
+		}
+	}
+	s.run(fails(autoscaler.KindInterval))
+	s.run(fails(autoscaler.KindPush))
+	expect("1")
+	s.run(fails(autoscaler.KindRequest))
+	expect("2")
+	s.run(func(r *autoscaler.Record) { r.Trigger.Kind = autoscaler.KindPush })
+	expect("0")
+}
+
+// Of Git there is nothing without it, and in a process that stands by only
+// what it counts itself.
+func TestGit(t *testing.T) {
+	leading := true
+	git := Git{Commits: 1}
+	s := begin(t, Options{})
+	s.Add(id, Source{Leading: func() bool { return leading }, Git: func() Git { return git }})
+	s.Add("plain", Source{})
+	expect := func(pending, failing, last []string) {
+		t.Helper()
+		for name, want := range map[string][]string{
+			"git_pending": pending, "git_failing": failing, "git_last_commit_timestamp_seconds": last,
+			"git_commits_total": {"{} 1"}, "git_failures_total": {"{} 0"},
+		} {
+			if diff := cmp.Diff(want, s.shows(name)); diff != "" {
+				t.Errorf("%s (-want +got):\n%s", name, diff)
+			}
+		}
+	}
+	expect([]string{"{} 0"}, []string{"{} 0"}, nil)
+	git.Pending, git.LastCommit = true, time.Unix(1000, 0)
+	expect([]string{"{} 1"}, []string{"{} 0"}, []string{"{} 1000"})
+	leading = false
+	expect(nil, nil, nil)
 }
 
 func TestIntents(t *testing.T) {

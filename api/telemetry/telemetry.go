@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"runtime"
 	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -46,10 +47,24 @@ type Source struct {
 	// Intents are what operators ask for; false while that is not known, as
 	// before the first run has recalled it.
 	Intents func() (Intents, bool)
+	// Git is what became of the commits; nil without gitOps.
+	Git func() Git
 }
 
 // Intents say which intents of an operator are in force.
 type Intents struct{ Paused, Held, Overridden bool }
+
+// Git says what became of what an autoscaler commits.
+type Git struct {
+	// Pending says that something is yet to be pushed, Failing that the last try
+	// of that failed.
+	Pending, Failing bool
+	// LastCommit is when something was pushed last; zero if nothing was.
+	LastCommit time.Time
+	// Commits and Failures count what was pushed and the tries that failed, since
+	// the start of the process.
+	Commits, Failures uint64
+}
 
 // Metrics are the metrics of all the autoscalers of a process, told apart by
 // the label autoscaler. It is an autoscaler.Observer, and safe for concurrent
