@@ -171,7 +171,15 @@ func TestShows(t *testing.T) {
 	status["dryRun"], status["fallback"], status["failures"] = true, true, 4
 	status["git"] = object{
 		"repository": "git.example.com/deploy", "branch": "main", "file": "web.yaml", "mode": "instead", "lastCommit": "3f9c2a7b11d0e5c4",
-		"lastError": "protected branch", "pending": object{"from": 3, "to": 10, "since": time.Now().Format(time.RFC3339), "reason": "evaluated 14"},
+		"lastError": "protected branch",
+		"pending": object{
+			"from": 3, "to": 10, "since": time.Now().Format(time.RFC3339), "due": "2026-01-02T03:04:05Z", "reason": "evaluated 14",
+		},
+		"arriving": object{"replicas": 2, "live": 6, "since": time.Now().Add(-40 * time.Second).Format(time.RFC3339)},
+	}
+	status["config"] = object{
+		"live": []string{"maxReplicas", "interval"}, "needsRestart": []string{"apiConfig.port"},
+		"fileError": "minReplicas is 5, more than maxReplicas\nand more",
 	}
 	b := open(t, newServer(t, status, recordOf(1, 15*time.Second, 3, 3, 3), last), screen{})
 	b.until("document.getElementById('link').dataset.state === 'live'")
@@ -181,12 +189,19 @@ func TestShows(t *testing.T) {
 		"about":       {"Deployment in shop", "leading", "dry run", "paused", "on hold", "override", "fallback", "4 failed runs"},
 		"counts":      {"3\ncurrent", "10\ndesired", "14\nevaluated"},
 		"explanation": {"evaluated 14, capped to 10 (maxReplicas is 10)"},
-		"notices":     {"Paused at 5 replicas: release 4.2", "On hold at 7 replicas until", "Override: min 4: sale", "Fallback:"},
-		"facts":       {"1 – 10", "min: configuration, max: schedule nights", "in 2 h ", "this one", "web-1_x", "3f9c2a7b11", "3 → 10", "protected branch", "web.yaml"},
-		"next-run":    {"in "},
-		"last-run":    {" ago"},
-		"runs":        {"3 → 10", "evaluated 14, capped to 10", "written", "210 ms", "unchanged", "interval"},
-		"version":     {"Custom Pod Autoscaler 1.2"},
+		"notices": {
+			"Paused at 5 replicas: release 4.2", "On hold at 7 replicas until", "Override: min 4: sale", "Fallback:", "Git: protected branch",
+			"Pushed 2; the target still has 6, for 4", " s: waiting for whoever applies the repository",
+			"is not valid and left aside: minReplicas is 5, more than maxReplicas", "Changed while it runs: maxReplicas, interval", "Changed, but needs a restart: apiConfig.port",
+		},
+		"facts": {
+			"1 – 10", "min: configuration, max: schedule nights", "in 2 h ", "this one", "web-1_x", "commits instead of scaling", "web.yaml on main of git.example.com/deploy", "last commit 3f9c2a7b11",
+			"to be committed: 3 → 10, since ", "tried at 2 Jan, 04:04:05: evaluated 14",
+		},
+		"next-run": {"in "},
+		"last-run": {" ago"},
+		"runs":     {"3 → 10", "evaluated 14, capped to 10", "scaled", "210 ms", "kept", "interval"},
+		"version":  {"Custom Pod Autoscaler 1.2"},
 	} {
 		text := b.text(id)
 		for _, part := range want {
@@ -286,6 +301,42 @@ func TestDrawsTheLines(t *testing.T) {
 	if got.Wrote != 2 || got.Failed != 0 {
 		t.Errorf("there are %d marks of writes and %d of failures, want 2 and none", got.Wrote, got.Failed)
 	}
+}
+
+// A run that somebody asked for to be told what it would do is no decision, and
+// not in the lines; that of an autoscaler which only tells is.
+func TestDrawsNoQuestions(t *testing.T) {
+	first, last := recordOf(1, time.Minute, 3, 4, 4).with("dryRun", true).with("written", false), recordOf(3, 0, 3, 4, 4).with("dryRun", true).with("written", false)
+	question := recordOf(2, 30*time.Second, 3, 9, 9).with("dryRun", true).with("written", false).
+		with("trigger", object{"kind": "request", "runType": "api_dry_run", "through": "scale", "dryRun": true})
+	b := open(t, newServer(t, statusOf(last), first, question, last), screen{})
+	b.until("document.getElementById('counts-chart')")
+	for _, line := range []string{"desired", "evaluated", "current"} {
+		if path := value[string](b, "document.querySelector('#counts-chart path."+line+"').getAttribute('d')"); strings.Count(path, "H") != 2 || strings.Count(path, "V") != 1 {
+			t.Errorf("the line %s is %q, want two steps at one height", line, path)
+		}
+	}
+	b.untilText("runs", "3 → 9")
+	b.untilText("runs", "dry run, not drawn above")
+	if rows := value[int](b, "document.querySelectorAll('#runs .badge').length"); rows != 3 {
+		t.Errorf("the table has %d runs, want 3", rows)
+	}
+}
+
+// A commit is marked when it is seen: it comes later than its run.
+func TestMarksCommits(t *testing.T) {
+	first := recordOf(1, 30*time.Second, 3, 3, 3)
+	git := object{"repository": "git.example.com/deploy", "branch": "main", "file": "web.yaml", "mode": "record"}
+	s := newServer(t, statusOf(first).with("git", git), first)
+	b := open(t, s, screen{})
+	b.untilText("facts", "records what is scaled")
+	b.untilText("counts-legend", "◆ committed")
+	if n := value[int](b, "document.querySelectorAll('path.committed').length"); n != 0 {
+		t.Errorf("there are %d marks of commits, want none", n)
+	}
+	next := recordOf(2, 10*time.Second, 3, 8, 8)
+	s.run(next, statusOf(next).with("git", git.with("lastCommit", "3f9c2a7b11d0e5c4").with("lastCommitTime", began.Format(time.RFC3339Nano))))
+	b.until("document.querySelectorAll('path.committed').length === 1")
 }
 
 // TestBelowAPath loads the page as a proxy serves it.
@@ -398,6 +449,8 @@ func TestHostileWordsStayWords(t *testing.T) {
 	status["pause"], status["leader"] = object{"reason": evil}, object{"leading": false, "identity": evil}
 	status["hold"], status["override"] = object{"replicas": 1, "reason": evil}, object{"reason": evil}
 	status["git"] = object{"repository": evil, "branch": evil, "file": evil, "lastCommit": evil, "lastError": evil, "diff": evil, "pending": object{"reason": evil}}
+	status["git"].(object)["mode"], status["git"].(object)["arriving"] = evil, object{"since": evil}
+	status["config"] = object{"live": list{evil, evil}, "needsRestart": list{evil}, "fileError": evil}
 	for _, width := range []int64{1280, 360} {
 		t.Run(strconv.FormatInt(width, 10), func(t *testing.T) {
 			b := open(t, newServer(t, status, record), screen{width: width})
@@ -454,7 +507,8 @@ func TestDark(t *testing.T) {
 }
 
 func TestFitsAPhone(t *testing.T) {
-	record := recordOf(1, 0, 2147483647, 2147483647, 2147483647).with("bounds", boundsOf(0, 2147483647))
+	record := recordOf(1, 0, 2147483647, 2147483647, 2147483647).with("bounds", boundsOf(0, 2147483647)).
+		with("explanation", strings.Repeat("evaluated 14, capped to 10 ", 22))
 	b := open(t, newServer(t, statusOf(record), record), screen{width: 360})
 	b.untilText("link", "Live")
 	b.until("document.querySelector('#runs .toggle')")
@@ -462,6 +516,10 @@ func TestFitsAPhone(t *testing.T) {
 	b.until("document.querySelector('#runs .stages')")
 	if width := value[int](b, "document.documentElement.scrollWidth"); width > 360 {
 		t.Errorf("the page is %d pixels wide", width)
+	}
+	boxes := value[[]string](b, "[...document.querySelectorAll('#runs *, #words, #words *')].filter((e) => e.scrollHeight > e.clientHeight + 1 && getComputedStyle(e).overflowY === 'auto').map((e) => e.className)")
+	if len(boxes) > 0 {
+		t.Errorf("there are boxes to be scrolled within the page: %q", boxes)
 	}
 }
 

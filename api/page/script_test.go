@@ -97,6 +97,15 @@ func TestScript(t *testing.T) {
 		},
 		{"a quiet time after a burst", untilOf(row(0, 1, nil), row(100, 2, nil), row(15e3, 3, nil), row(15100, 4, nil)), list{list{false, 100.}, list{false, 15e3}, list{false, 15100.}, list{false, nil}}},
 
+		{"an outcome: scaled", module("data", "outcomeOf", object{"written": true}), list{"good", "scaled"}},
+		{"scaled before it failed", module("data", "outcomeOf", object{"written": true, "failure": object{}}), list{"bad", "scaled, then failed"}},
+		{"failed", module("data", "outcomeOf", object{"failure": object{}, "deferred": "x"}), list{"bad", "failed"}},
+		{"waits", module("data", "outcomeOf", object{"deferred": "x", "decision": object{}}), list{"note", "waits"}},
+		{"gathered", module("data", "outcomeOf", object{}), list{"plain", "gathered"}},
+		{"kept", module("data", "outcomeOf", object{"decision": object{"desired": 3, "current": 3, "disabled": true}}), list{"plain", "kept"}},
+		{"a dry run", module("data", "outcomeOf", object{"decision": object{"desired": 4, "current": 3}, "dryRun": true}), list{"note", "dry run"}},
+		{"a dry run of what is so", module("data", "outcomeOf", object{"decision": object{"desired": 3, "current": 3}, "trigger": object{"dryRun": true}}), list{"plain", "dry run"}},
+
 		{"ticks", module("chart", "ticks", 0, 1, 4), list{0., 0.5, 1.}},
 		{"whole ticks", module("chart", "ticks", 0, 1, 4, true), list{0., 1.}},
 		{"large ticks", module("chart", "ticks", 0, 2147483647, 4, true), list{0., 1e9, 2e9}},

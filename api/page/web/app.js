@@ -4,7 +4,7 @@
 // The page: it asks, follows the stream, and shows what comes.
 
 import { byId, fill, h, say } from './dom.js';
-import { line, merge, moment, number, withGaps } from './data.js';
+import { drawn, line, merge, moment, number, withGaps } from './data.js';
 import { backoff, follow, get, pause, token } from './connect.js';
 import { drawCharts, nearest } from './chart.js';
 import { showNow, tellTimes } from './now.js';
@@ -14,6 +14,7 @@ const every = 15_000; // ms between two looks at the status
 
 let status = null;
 let rows = [];
+let commits = []; // when something was committed, in ms, as far as that was seen
 let skew = 0; // what the autoscaler's clock is ahead of this one's, in ms
 let heardAt = null; // when it was last heard of, by this clock
 let link = { state: 'connecting' };
@@ -81,6 +82,8 @@ async function refreshStatus(signal) {
   status = answer;
   heard();
   skew = (Date.parse(status.time) || Date.now()) - Date.now();
+  const commit = Date.parse(status.git?.lastCommitTime);
+  if (commit && !commits.includes(commit)) commits = [...commits, commit].slice(-1000);
   showNow(status, now());
 }
 
@@ -206,14 +209,14 @@ function draw() {
   const end = link.state === 'lost' || link.state === 'hidden' ? Math.max(heardAt + skew, rows.at(-1).at) : now();
   const right = Math.max(now(), rows.at(-1).at);
   const from = range ? right - range * 1000 : Math.min(rows[0].at, right - 60_000);
-  const held = withGaps(rows);
-  charts = drawCharts({ counts: byId('counts-host'), metric: byId('metric-host') }, held, { from, to: right, end, summary: summary(held, from) });
+  const held = withGaps(drawn(rows));
+  charts = drawCharts({ counts: byId('counts-host'), metric: byId('metric-host') }, held, { from, to: right, end, commits, summary: summary(held, from) });
   point(charts.rows.find((row) => row.key === pointed) ?? null);
 }
 
 // defaultRange is the shortest one with enough to see.
 function defaultRange() {
-  return [900, 3600].find((seconds) => rows.filter((row) => row.at > now() - seconds * 1000).length >= 10) ?? 0;
+  return [900, 3600].find((seconds) => drawn(rows).filter((row) => row.at > now() - seconds * 1000).length >= 10) ?? 0;
 }
 
 function summary(held, from) {
@@ -222,7 +225,7 @@ function summary(held, from) {
   const counts = seen.map((row) => row.desired).filter((n) => n != null);
   return `${number(seen.length)} runs from ${moment(seen[0].at, now())} to ${moment(seen.at(-1).at, now())}` +
     `${counts.length ? `; desired ${number(Math.min(...counts))} to ${number(Math.max(...counts))}, now ${number(counts.at(-1))}` : ''}` +
-    `; ${number(seen.filter((row) => row.failed).length)} failed, ${number(seen.filter((row) => row.wrote).length)} written.`;
+    `; ${number(seen.filter((row) => row.failed).length)} failed, ${number(seen.filter((row) => row.wrote).length)} scaled.`;
 }
 
 // point puts the crosshair on a row, and its values into the legends; null
@@ -240,7 +243,8 @@ function point(row) {
   fill(byId('counts-legend'),
     key('desired', 'desired', number(told?.desired)), key('current', 'current', number(told?.current)),
     key('evaluated', 'evaluated', number(told?.evaluated)), key('band', 'bounds', `${number(told?.min)} – ${number(told?.max)}`),
-    h('li', null, h('span', { class: 'marks' }, '▲▼'), ' written'), h('li', null, h('span', { class: 'bad' }, '✕'), ' failed'));
+    h('li', null, h('span', { class: 'marks' }, '▲▼'), ' scaled'), h('li', null, h('span', { class: 'bad' }, '✕'), ' failed'),
+    status?.git && h('li', null, h('span', { class: 'commits' }, '◆'), ' committed'));
   const metric = told?.metric;
   const several = metric?.numbers > 1;
   fill(byId('metric-legend'),

@@ -186,13 +186,15 @@ const path = (name, d) => h('path', { class: name, d });
 const mark = {
   up: (x, y) => `M${x - 5} ${y + 4}h10l-5 -9z`,
   down: (x, y) => `M${x - 5} ${y - 4}h10l-5 9z`,
+  commit: (x, y) => `M${x} ${y - 5}l5 5l-5 5l-5 -5z`,
   failed: (x, y) => `M${x - 4} ${y - 4}l8 8m0 -8l-8 8`,
 };
 
 // drawCharts draws rows, which know until when they hold, from one time to
 // another. What is in force holds until end. It returns what shows a row on
-// both charts: called with null it shows none.
-export function drawCharts(hosts, all, { from, to, end, summary }) {
+// both charts: called with null it shows none. commits are times: something is
+// committed later than the run that decided it.
+export function drawCharts(hosts, all, { from, to, end, commits, summary }) {
   const rows = visible(all, from);
   const width = Math.max(200, hosts.counts.clientWidth);
   const x = scale(from, to, margin.left, width - margin.right);
@@ -222,6 +224,8 @@ export function drawCharts(hosts, all, { from, to, end, summary }) {
   const began = rows.filter((row) => row.at >= from);
   for (const row of apart(began.filter((r) => r.wrote), x, 9)) svg.append(path('wrote', mark[row.up ? 'up' : 'down'](x(row.at), bottom + 10)));
   for (const row of apart(began.filter((r) => r.failed), x, 9)) svg.append(path('failed', mark.failed(x(row.at), bottom + 10)));
+  const committed = commits.filter((at) => at >= from && at <= to).map((at) => ({ at }));
+  for (const { at } of apart(committed, x, 9)) svg.append(path('committed', mark.commit(x(at), margin.top)));
   const beyond = Math.max(...rows.map((r) => r.evaluated ?? 0));
   if (beyond > high) {
     svg.append(h('text', { class: 'axis beyond', x: width - margin.right - 4, y: margin.top + 13, 'text-anchor': 'end' }, `↑ evaluated up to ${number(beyond)}`));

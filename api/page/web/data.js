@@ -77,11 +77,16 @@ export function rowOf(record) {
     metric: metricOf(record.metrics, record.metricsTotal),
     failed: Boolean(record.failure),
     wrote: Boolean(record.written),
+    asked: Boolean(record.trigger?.dryRun),
     up: (decision?.desired ?? 0) >= (decision?.current ?? record.current),
   };
 }
 
 const count = (n) => (Number.isFinite(n) ? n : null);
+
+// drawn are the rows that the timeline is of. What somebody asked to be told,
+// without a consequence, is no decision.
+export const drawn = (rows) => rows.filter((row) => !row.asked);
 
 // merge adds records to rows, oldest first, each once, and keeps the newest.
 export function merge(rows, records, most = 1000) {
@@ -91,6 +96,18 @@ export function merge(rows, records, most = 1000) {
     if (row && !all.has(row.key)) all.set(row.key, row);
   }
   return [...all.values()].sort((a, b) => a.at - b.at || a.sequence - b.sequence).slice(-most);
+}
+
+// outcomeOf is what became of a run, in the words of the command line, and how
+// much of a notice that deserves.
+export function outcomeOf(record) {
+  const { failure, decision, written } = record;
+  if (written) return failure ? ['bad', 'scaled, then failed'] : ['good', 'scaled'];
+  if (failure) return ['bad', 'failed'];
+  if (record.deferred) return ['note', 'waits'];
+  if (!decision) return ['plain', 'gathered'];
+  const kind = decision.desired === decision.current ? 'plain' : 'note';
+  return [kind, record.dryRun || record.trigger?.dryRun ? 'dry run' : 'kept'];
 }
 
 // withGaps says until when each row holds: until the next, unless the

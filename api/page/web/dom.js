@@ -20,6 +20,10 @@ export function h(tag, attributes, ...children) {
 
 export const byId = (id) => document.getElementById(id);
 
+// broken is text that a narrow place breaks behind the signs of a path or an
+// address, rather than within a word.
+export const broken = (text) => text.split(/(?<=[/:@])/).flatMap((part) => [h('wbr'), part]).slice(1);
+
 // fill replaces what is in an element.
 export function fill(node, ...children) {
   node.replaceChildren(...children.flat().filter((child) => child != null && child !== false));

@@ -3,7 +3,7 @@
 
 // What is so now: counts, why, what is in force, and when that changes.
 
-import { byId, fill, h, say } from './dom.js';
+import { broken, byId, fill, h, say } from './dom.js';
 import { ago, line, moment, number, plain, span } from './data.js';
 
 // showNow shows a status. now is the autoscaler's time, in ms.
@@ -19,7 +19,7 @@ export function showNow(status, now) {
   fill(byId('counts'),
     figure('current', replicas.current), h('span', { class: 'arrow', 'aria-hidden': 'true' }, '→'),
     figure('desired', replicas.desired), figure('evaluated', replicas.evaluated));
-  say(byId('explanation'), status.explanation ? line(status.explanation) : 'Nothing has been decided yet.');
+  say(byId('explanation'), status.explanation ? line(status.explanation, 600) : 'Nothing has been decided yet.');
   fill(byId('notices'), noticesOf(status, now).map(([kind, title, text]) =>
     h('li', { class: kind }, h('strong', null, title), ' ', text)));
   fill(byId('facts'), factsOf(status, now));
@@ -51,18 +51,30 @@ const overridden = (o) => ['min', 'max'].filter((side) => o[`${side}Replicas`] !
 const replicasOf = (n) => `${number(n)} ${n === 1 ? 'replica' : 'replicas'}`;
 
 function noticesOf(status, now) {
-  const { pause, hold, override, bounds, leader, lastRun } = status;
+  const { pause, hold, override, bounds, leader, lastRun, git, config } = status;
   const failure = lastRun?.failure;
   return [
     failure && ['bad', `The last run failed in ${line(failure.stage, 60)}:`, `${failure.subject ? `${line(failure.subject, 253)}: ` : ''}${line(failure.message, 600)}`],
     status.fallback && ['bad', 'Fallback:', 'the hooks have failed so often that the fallback’s count stands in for what they say.'],
+    git?.lastError && ['bad', 'Git:', line(git.lastError, 600)],
+    git?.arriving && ['note', `Pushed ${number(git.arriving.replicas)};`, arrivingOf(git.arriving, now)],
+    config?.fileError && ['bad', 'The configuration file has changed, but is not valid and left aside:', line(String(config.fileError).trim().split('\n', 1)[0], 300)],
     pause && ['note', 'Paused', `${pause.replicas == null ? 'at the count there is' : `at ${replicasOf(pause.replicas)}`}${because(pause.reason)}`],
     hold && ['note', 'On hold', `at ${replicasOf(hold.replicas)}${until(hold.until, now)}${because(hold.reason)}`],
     override && ['note', 'Override:', `${overridden(override)}${until(override.expiresAt, now)}${because(override.reason)}`],
     status.dryRun && ['note', 'Dry run:', 'counts are decided and told, but not written.'],
     bounds?.conflict && ['note', 'Bounds:', line(bounds.conflict, 300)],
+    config?.needsRestart?.length > 0 && ['quiet', 'Changed, but needs a restart:', keysOf(config.needsRestart)],
+    config?.live?.length > 0 && ['quiet', 'Changed while it runs:', keysOf(config.live)],
     leader && !leader.leading && ['note', 'Standing by:', leader.identity ? `${line(leader.identity, 253)} leads.` : 'nobody leads.'],
   ].filter(Boolean);
+}
+
+const keysOf = (keys) => `${keys.slice(0, 20).map((key) => line(key, 60)).join(', ')}${keys.length > 20 ? ` and ${number(keys.length - 20)} more` : ''}`;
+
+function arrivingOf({ live, since }, now) {
+  const waited = (now - Date.parse(since)) / 1000;
+  return `the target still has ${number(live)}${Number.isNaN(waited) ? '' : `, for ${ago(waited)}`}: waiting for whoever applies the repository`;
 }
 
 const source = (limit) => (limit?.source ? line(limit.source, 120) : 'configuration');
@@ -85,17 +97,23 @@ function factsOf(status, now) {
   }
   if (leader?.leading && leader.identity) fact('Leader', 'this one', line(leader.identity, 253));
   if (status.started) fact('Started', `${span((now - Date.parse(status.started)) / 1000)} ago`, moment(Date.parse(status.started), now));
-  if (git) gitFacts(git, now, fact);
+  if (git) facts.push(gitOf(git, now));
   return facts;
 }
 
-function gitFacts(git, now, fact) {
-  fact('Git', line(git.branch, 200) || '–', line(git.file, 200), line(git.repository, 300), git.mode === 'record' && 'besides the target itself');
-  fact('Last commit', git.lastCommit ? h('code', null, line(git.lastCommit, 80).slice(0, 10)) : 'none', git.lastCommitTime && moment(Date.parse(git.lastCommitTime), now));
+const modes = { instead: 'commits instead of scaling', record: 'records what is scaled' };
+
+// gitOf is all about the repository, in one.
+function gitOf(git, now) {
+  const at = (time) => moment(Date.parse(time), now);
   const { pending } = git;
-  if (pending) fact('To be committed', `${number(pending.from)} → ${number(pending.to)}`, pending.since && `since ${moment(Date.parse(pending.since), now)}`, pending.reason && line(pending.reason, 300));
-  if (git.lastError) fact('Git error', h('span', { class: 'bad' }, line(git.lastError, 600)));
-  if (git.diff) fact('Difference', h('pre', null, plain(git.diff, 4000)));
+  const wanted = pending && [pending.to != null && `${number(pending.from)} → ${number(pending.to)}`, overridden(pending)].filter(Boolean).join(', ');
+  return h('div', { class: 'git' }, h('dt', null, 'Git'), h('dd', null,
+    h('span', null, modes[git.mode] ?? line(git.mode, 40)),
+    h('small', null, broken(line(git.file, 200)), ` on ${line(git.branch, 200) || '–'} of `, broken(line(git.repository, 300))),
+    h('small', null, 'last commit ', git.lastCommit ? h('code', null, line(git.lastCommit, 80).slice(0, 10)) : 'none', git.lastCommitTime && `, ${at(git.lastCommitTime)}`),
+    pending && h('small', null, `to be committed: ${wanted || '–'}`, pending.since && `, since ${at(pending.since)}`, pending.due && `, tried at ${at(pending.due)}`, because(pending.reason)),
+    git.diff && h('pre', null, plain(git.diff, 4000))));
 }
 
 // tellTimes counts on what changes each second. Without a connection nobody

@@ -5,7 +5,7 @@
 // open stays so.
 
 import { byId, h } from './dom.js';
-import { line, moment, number, plain, span } from './data.js';
+import { line, moment, number, outcomeOf, plain, span } from './data.js';
 
 const stages = ['state', 'read', 'kubernetesMetrics', 'preMetric', 'metric', 'postMetric', 'preEvaluate', 'evaluate', 'postEvaluate', 'decide', 'preScale', 'write', 'postScale'];
 
@@ -59,8 +59,8 @@ function runOf(row, now) {
   return [
     h('tr', { role: 'row' },
       h('td', { role: 'cell', class: 'time' }, toggle),
-      h('td', { role: 'cell', class: 'trigger' }, line(record.trigger?.kind, 40), record.trigger?.reason && h('small', null, line(record.trigger.reason, 200))),
-      h('td', { role: 'cell', class: kind === 'plain' ? 'count quiet' : 'count' }, counts),
+      h('td', { role: 'cell', class: 'trigger' }, line(record.trigger?.kind, 40), row.asked && h('small', null, 'dry run, not drawn above'), record.trigger?.reason && h('small', null, line(record.trigger.reason, 200))),
+      h('td', { role: 'cell', class: kind === 'plain' || row.asked ? 'count quiet' : 'count' }, counts),
       h('td', { role: 'cell', class: 'why' }, h('div', null, explanationOf(record))),
       h('td', { role: 'cell', class: 'outcome' }, h('span', { class: `badge ${kind}` }, outcome)),
       h('td', { role: 'cell', class: 'took' }, span(record.tookSeconds ?? 0), stackOf(record))),
@@ -77,18 +77,6 @@ function explanationOf(record) {
     record.skippedPods?.length > 0 && h('p', { class: 'quiet' }, `${number(record.skippedPods.length)} ${record.skippedPods.length === 1 ? 'pod' : 'pods'} left out`),
     !failure && !record.explanation && h('p', { class: 'quiet' }, record.trigger?.through === 'metrics' ? 'only gathered the metrics' : 'nothing was decided'),
   ].filter(Boolean);
-}
-
-// outcomeOf is what became of a run: a kind, which is a colour and a mark, and
-// words.
-function outcomeOf(record) {
-  const { failure, decision, written } = record;
-  if (failure) return ['bad', written ? 'written, then failed' : 'failed'];
-  if (written) return ['good', 'written'];
-  if (record.deferred) return ['note', 'waits'];
-  if (!decision || decision.desired === decision.current) return ['plain', decision?.disabled ? 'disabled' : 'unchanged'];
-  if (record.dryRun || record.trigger?.dryRun) return ['note', 'dry run'];
-  return ['note', 'not written'];
 }
 
 const partsOf = (record) => Object.entries(record.durationSeconds ?? {})
