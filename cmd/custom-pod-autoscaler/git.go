@@ -6,6 +6,7 @@ package main
 import (
 	"context"
 
+	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/api/telemetry"
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/autoscaler"
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/config"
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/leader"
@@ -85,4 +86,13 @@ func (g gitRecorder) Observe(r autoscaler.Record) {
 		wanted.Replicas = &d.Desired
 	}
 	g.git.Record(wanted)
+}
+
+// gitMetrics are what the metrics tell of a repository.
+func gitMetrics(s gitops.Status) telemetry.Git {
+	git := telemetry.Git{Pending: s.Pending != nil, Failing: s.LastError != "", Commits: s.Commits, Failures: s.Failures}
+	if s.LastCommitTime != nil {
+		git.LastCommit = *s.LastCommitTime
+	}
+	return git
 }

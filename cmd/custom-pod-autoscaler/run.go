@@ -72,7 +72,7 @@ func run(ctx context.Context, loaded config.Loaded, path, kubeconfig string, log
 	if err != nil {
 		return err
 	}
-	defer p.metrics.Add(id, metricsSource(scaler, p.elector))()
+	defer p.metrics.Add(id, metricsSource(scaler, p))()
 	settings := live.New(live.Options{
 		Path: path, Loaded: loaded, Term: term(p.elector), Log: log.With("component", "config"),
 		Apply: func(ctx context.Context, c config.Config) error {
@@ -169,12 +169,15 @@ func term(elector *leader.Elector) func() uint64 {
 }
 
 // metricsSource tells the metrics what no Record does.
-func metricsSource(scaler *autoscaler.Autoscaler, elector *leader.Elector) telemetry.Source {
-	source := telemetry.Source{Leading: leading(elector), Intents: func() (telemetry.Intents, bool) {
+func metricsSource(scaler *autoscaler.Autoscaler, p parts) telemetry.Source {
+	source := telemetry.Source{Leading: leading(p.elector), Intents: func() (telemetry.Intents, bool) {
 		status := scaler.Status()
 		in := status.Intents
 		return telemetry.Intents{Paused: in.Pause != nil, Held: in.Hold != nil, Overridden: in.Override != nil}, status.Last != nil && status.Term.Leading()
 	}}
+	if p.git != nil {
+		source.Git = func() telemetry.Git { return gitMetrics(p.git.Status()) }
+	}
 	return source
 }
 
