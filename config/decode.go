@@ -23,7 +23,8 @@ import (
 type decoder struct {
 	faults   Faults
 	warnings []string
-	// strict makes an unknown key a fault.
+	// strict makes an unknown key a fault, one in another case among them, and
+	// what is no text where there should be some.
 	strict bool
 }
 
@@ -91,7 +92,7 @@ func (d *decoder) object(key string, node any, into reflect.Value) {
 	spellings := map[string]string{}
 	for _, name := range slices.Sorted(maps.Keys(given)) {
 		f, ok := find(fields, name)
-		if !ok {
+		if !ok || d.strict && f.name != name {
 			d.unknown(under(key, name), name, fields)
 			continue
 		}
@@ -150,6 +151,10 @@ func (d *decoder) list(key string, node any, into reflect.Value) {
 // text decodes a string. A number or truth value that YAML made of an unquoted
 // word is taken as its text, as the arguments of a command often need.
 func (d *decoder) text(key string, node any, into reflect.Value) {
+	if _, ok := node.(string); d.strict && !ok {
+		d.fault(key, "must be text, got %s", describeKind(node))
+		return
+	}
 	switch node := node.(type) {
 	case string:
 		if strings.ContainsRune(node, utf8.RuneError) {

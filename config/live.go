@@ -4,7 +4,10 @@
 package config
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"net/url"
 	"reflect"
@@ -38,8 +41,8 @@ func ParseLive(data []byte) (Live, error) {
 	if !ok || !isObject || strings.TrimSpace(string(data[size:])) != "" {
 		return nil, errors.New(`the configuration's changes must be one JSON object, such as {"maxReplicas": 20}`)
 	}
-	if repeated := repeatedKeys(data[:size]); len(repeated) > 0 {
-		return nil, errors.New(repeated[0] + ": give each key once")
+	if repeated := repeatedJSON(data[:size]); repeated != "" {
+		return nil, fmt.Errorf("%s: give each key once", repeated)
 	}
 	var d decoder
 	fields := fieldsOf(reflect.TypeFor[Config]())
@@ -54,6 +57,45 @@ func ParseLive(data []byte) (Live, error) {
 		}
 	}
 	return object, d.faults.err()
+}
+
+// repeatedJSON is a key that an object within sound JSON has twice; empty if none
+// has. YAML's parser, which tells of those in a file, reads JSON in its own way.
+func repeatedJSON(data []byte) (key string) {
+	type level struct {
+		seen map[string]bool
+		// value says that a value comes next, not a key.
+		value bool
+	}
+	var levels []level
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	for token, err := decoder.Token(); err == nil; token, err = decoder.Token() {
+		delimiter, _ := token.(json.Delim)
+		if delimiter == '}' || delimiter == ']' {
+			levels = levels[:len(levels)-1]
+			continue
+		}
+		if len(levels) > 0 {
+			inside := &levels[len(levels)-1]
+			name, isText := token.(string)
+			switch {
+			case inside.seen == nil: // a list
+			case inside.value:
+				inside.value = false
+			case isText && inside.seen[name]:
+				return under("", name)
+			default:
+				inside.seen[name], inside.value = true, true
+			}
+		}
+		switch delimiter {
+		case '{':
+			levels = append(levels, level{seen: map[string]bool{}})
+		case '[':
+			levels = append(levels, level{})
+		}
+	}
+	return ""
 }
 
 // With is these values with others over them. A null takes the key back, so that

@@ -172,11 +172,16 @@ func TestPutRefuses(t *testing.T) {
 		`{"schedules": [{"name": "nights"}]}`:                   "schedules[0].start",
 		`{"interval": 0}`:                                       "interval: must be",
 		`{"fallback": {"failureThreshold": 3, "replicas": 99}}`: "fallback.replicas: must be from 2 to 10",
-		`{"maxReplicas": 5, "maxReplicas": 6}`:                  "give each key once",
-		`[]`:                                                    "must be one JSON object",
-		``:                                                      "must be one JSON object",
-		`{"maxReplicas": 5} {}`:                                 "must be one JSON object",
-		`maxReplicas: 5`:                                        "must be one JSON object",
+		`{"maxReplicas": 5, "maxReplicas": 6}`:                  "maxReplicas: give each key once",
+		`{"maxReplicas": 5, "schedules": [{"name": "<<"}], "maxReplicas": 6}`:             "maxReplicas: give each key once",
+		`{"schedules": [{"name": "\ud83d\ude00", "timezone": "UTC", "timezone": "UTC"}]}`: "timezone: give each key once",
+		`{"behavior": {"scaleup": {}}}`:                                                   "behavior.scaleup: unknown key; did you mean scaleUp?",
+		`{"behavior": {"scaleUp": {}, "SCALEUP": {}}}`:                                    "behavior.SCALEUP: unknown key",
+		`{"schedules": [{"name": 5, "start": true}]}`:                                     "schedules[0].name: must be text, got a number",
+		`[]`:                    "must be one JSON object",
+		``:                      "must be one JSON object",
+		`{"maxReplicas": 5} {}`: "must be one JSON object",
+		`maxReplicas: 5`:        "must be one JSON object",
 	} {
 		p := start(t, nil)
 		_, err := p.Put(t.Context(), ann, []byte(body), nil)
