@@ -27,6 +27,9 @@ import (
 // ErrNotRunning says that nothing serves the control socket of an autoscaler.
 var ErrNotRunning = errors.New("no process of this autoscaler runs here")
 
+// ErrSeveralRun says that more than one control socket is served.
+var ErrSeveralRun = errors.New("several autoscalers run here")
+
 // maxSocketPath is how long the kernel lets a socket's path be: 107 bytes on
 // Linux, 103 on macOS.
 const maxSocketPath = len(syscall.RawSockaddrUnix{}.Path) - 1
@@ -34,6 +37,13 @@ const maxSocketPath = len(syscall.RawSockaddrUnix{}.Path) - 1
 const (
 	folderMode = 0o700
 	socketMode = 0o600
+)
+
+// A socket is called by so much of the hash of an autoscaler's ID.
+const (
+	hashBytes    = 8
+	socketEnding = ".sock"
+	socketName   = 2*hashBytes + len(socketEnding)
 )
 
 // lockTimeout bounds the wait for another process that opens its socket.
@@ -94,6 +104,58 @@ func DialControl(ctx context.Context, id string) (net.Conn, error) {
 		return nil, err
 	}
 	defer func() { _ = folder.Close() }()
+	return dial(ctx, path)
+}
+
+// DialOnlyControl connects to the process that serves a control socket as the
+// same user, whichever autoscaler's. The error is ErrNotRunning when there is
+// none, and ErrSeveralRun when there are several.
+func DialOnlyControl(ctx context.Context) (net.Conn, error) {
+	path, err := socketFolder()
+	if err != nil {
+		return nil, err
+	}
+	folder, err := openFolder(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, ErrNotRunning
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = folder.Close() }()
+	names, err := folder.Readdirnames(-1)
+	if err != nil {
+		return nil, fmt.Errorf("looking for control sockets: %w", err)
+	}
+	var only net.Conn
+	for _, name := range names {
+		if len(name) != socketName || filepath.Ext(name) != socketEnding {
+			continue
+		}
+		connection, err := dial(ctx, filepath.Join(path, name))
+		switch {
+		case errors.Is(err, ErrNotRunning):
+			continue // a killed process left it
+		case err == nil && only == nil:
+			only = connection
+			continue
+		case err == nil:
+			_ = connection.Close()
+			err = ErrSeveralRun
+		}
+		if only != nil {
+			_ = only.Close()
+		}
+		return nil, err
+	}
+	if only == nil {
+		return nil, ErrNotRunning
+	}
+	return only, nil
+}
+
+// dial connects to the socket at a path in the user's folder.
+func dial(ctx context.Context, path string) (net.Conn, error) {
 	connection, err := new(net.Dialer).DialContext(ctx, "unix", path)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
 		return nil, ErrNotRunning
@@ -110,11 +172,17 @@ func DialControl(ctx context.Context, id string) (net.Conn, error) {
 
 // socketPath is where the socket of the autoscaler with this ID is.
 func socketPath(id string) (string, error) {
+	folder, err := socketFolder()
 	sum := sha256.Sum256([]byte(id))
-	path := filepath.Join(os.TempDir(), "custom-pod-autoscaler-"+strconv.Itoa(os.Geteuid()), hex.EncodeToString(sum[:8])+".sock")
-	if len(path) > maxSocketPath {
-		return "", fmt.Errorf("the control socket's path %s has %d bytes, more than the %d a socket's may have: set TMPDIR to a shorter folder",
-			path, len(path), maxSocketPath)
+	return filepath.Join(folder, hex.EncodeToString(sum[:hashBytes])+socketEnding), err
+}
+
+// socketFolder is the folder of the user's sockets.
+func socketFolder() (string, error) {
+	path := filepath.Join(os.TempDir(), "custom-pod-autoscaler-"+strconv.Itoa(os.Geteuid()))
+	if length := len(path) + len("/") + socketName; length > maxSocketPath {
+		return "", fmt.Errorf("the path of a control socket in %s has %d bytes, more than the %d a socket's may have: set TMPDIR to a shorter folder",
+			path, length, maxSocketPath)
 	}
 	return path, nil
 }

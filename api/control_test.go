@@ -156,7 +156,12 @@ func TestControlNobody(t *testing.T) {
 // leave leaves a socket as a killed process does.
 func leave(t *testing.T) {
 	t.Helper()
-	path, err := socketPath(webID)
+	leaveOf(t, webID)
+}
+
+func leaveOf(t *testing.T, id string) {
+	t.Helper()
+	path, err := socketPath(id)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -246,12 +251,76 @@ func TestControlFolderOfSomebodyElse(t *testing.T) {
 			}
 			_, serving := ListenControl(t.Context(), webID, backend(t, &operated{}))
 			_, dialling := DialControl(t.Context(), webID)
-			for _, err := range []error{serving, dialling} {
+			_, searching := DialOnlyControl(t.Context())
+			for _, err := range []error{serving, dialling, searching} {
 				if err == nil || !strings.Contains(err.Error(), test.want) {
 					t.Errorf("got %v, want %s", err, test.want)
 				}
 			}
 		})
+	}
+}
+
+// The only socket is found by whoever does not know its autoscaler, among those
+// that nobody serves, and what is no socket.
+func TestControlOnly(t *testing.T) {
+	folder := temporary(t)
+	nobody := func(situation string) {
+		t.Helper()
+		if _, err := DialOnlyControl(t.Context()); !errors.Is(err, ErrNotRunning) {
+			t.Errorf("%s: %v", situation, err)
+		}
+	}
+	nobody("without a folder")
+	if err := os.Mkdir(folder, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	nobody("without a socket")
+	leaveOf(t, "default/deployment/gone")
+	for _, name := range []string{"notes.txt", "0123456789abcdef.sock", strings.Repeat("a", 100) + ".sock"} {
+		if err := os.WriteFile(filepath.Join(folder, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	nobody("with what is left of a killed process")
+
+	web := &operated{}
+	serveControl(t, webID, web)
+	client := newClient(t, &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return DialOnlyControl(ctx) }})
+	if status, answer, err := post(t, client, "/api/v1/pause", strings.NewReader(`{"replicas":5}`)); err != nil || status != http.StatusOK {
+		t.Errorf("got %d %s, %v", status, answer, err)
+	}
+	if diff := cmp.Diff([]scale.Pause{{Replicas: new(int32(5))}}, web.pauses); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+
+	stop := serveControl(t, "default/deployment/api", &operated{})
+	if _, err := DialOnlyControl(t.Context()); !errors.Is(err, ErrSeveralRun) {
+		t.Errorf("of two: %v", err)
+	}
+	stop()
+	connection, err := DialOnlyControl(t.Context())
+	if err != nil {
+		t.Fatalf("after one of two has ended: %v", err)
+	}
+	_ = connection.Close()
+}
+
+// The folder of another user is not looked into; only root can make one.
+func TestControlFolderOfAnotherUser(t *testing.T) {
+	folder := temporary(t)
+	if err := os.Mkdir(folder, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chown(folder, os.Geteuid()+1, -1); err != nil {
+		t.Skipf("only root can give a folder away: %v", err)
+	}
+	_, dialling := DialControl(t.Context(), webID)
+	_, searching := DialOnlyControl(t.Context())
+	for _, err := range []error{dialling, searching} {
+		if err == nil || !strings.Contains(err.Error(), "belongs to another user, so it is not used") {
+			t.Errorf("got %v", err)
+		}
 	}
 }
 
@@ -310,7 +379,8 @@ func TestControlPathIsTooLong(t *testing.T) {
 	t.Setenv("TMPDIR", "/"+strings.Repeat("a", 100))
 	_, serving := ListenControl(t.Context(), webID, backend(t, &operated{}))
 	_, dialling := DialControl(t.Context(), webID)
-	for _, err := range []error{serving, dialling} {
+	_, searching := DialOnlyControl(t.Context())
+	for _, err := range []error{serving, dialling, searching} {
 		if err == nil || !strings.Contains(err.Error(), "set TMPDIR to a shorter folder") {
 			t.Errorf("got %v", err)
 		}
