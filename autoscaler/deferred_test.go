@@ -58,3 +58,23 @@ func TestAWriteThatWaitsIsTakenBack(t *testing.T) {
 		t.Errorf("deferred %q, the Writer still holds %+v, pending %+v, events %+v", record.Deferred, w.deferred, kept.Pending, kept.Events)
 	}
 }
+
+// While a write waits the hooks fail once, and preScale after that: what was
+// decided before stands, and no new count is handed to the Writer.
+func TestAWriteThatWaitsOutlivesAFailure(t *testing.T) {
+	w := newWorld(2)
+	w.deferring = true
+	a := w.start(testConfig(), wants(`{"targetReplicas": 4}`))
+	a.Tick(t.Context(), now, scheduled)
+	a.deps.Hooks = wants(`{}`)
+	if record := a.Tick(t.Context(), now.Add(time.Minute), scheduled); record.Failure == nil || w.deferred == nil || w.deferred.Desired != 4 {
+		t.Errorf("failure %+v, the Writer holds %+v", record.Failure, w.deferred)
+	}
+	a.deps.Hooks = execute.Hooks{
+		execute.StageMetric: prints("5"), execute.StageEvaluate: prints(`{"targetReplicas": 7}`), execute.StagePreScale: fails(),
+	}
+	record := a.Tick(t.Context(), now.Add(2*time.Minute), scheduled)
+	if f := record.Failure; f == nil || f.Stage != execute.StagePreScale || w.deferred == nil || w.deferred.Desired != 4 {
+		t.Errorf("failure %+v, the Writer holds %+v", record.Failure, w.deferred)
+	}
+}

@@ -97,12 +97,12 @@ func (a *Autoscaler) scale(ctx context.Context, j *journey) *Failure {
 	decision, intended := a.decide(j, live, a.history)
 	a.history.Record(j.now, decision)
 	j.record.Decision = &decision
-	unevaluated := j.record.Evaluation == nil && decision.Desired == decision.Current
 	if j.record.DryRun {
 		return nil
 	}
+	unevaluated := decision.Evaluated == nil && decision.Desired == decision.Current
 	if decision.Disabled || unevaluated {
-		a.deps.Writer.Withdraw()
+		a.stay(decision)
 		return nil
 	}
 
@@ -113,7 +113,6 @@ func (a *Autoscaler) scale(ctx context.Context, j *journey) *Failure {
 		MaxReplicas:    j.record.Bounds.Max.Replicas,
 	}
 	if err := scale.Tell(ctx, j.run, execute.StagePreScale, j.snapshot.Target, info, decision); err != nil {
-		a.deps.Writer.Withdraw()
 		return failure(execute.StagePreScale, err)
 	}
 	if err := a.write(ctx, j, intended); err != nil {
@@ -126,6 +125,16 @@ func (a *Autoscaler) scale(ctx context.Context, j *journey) *Failure {
 		return failure(execute.StagePostScale, err)
 	}
 	return nil
+}
+
+// stay takes back what an earlier write left undone when the count is to stay
+// as it is. A run that failed and so holds the count has decided nothing: what
+// was decided before it stands.
+func (a *Autoscaler) stay(decision scale.Decision) {
+	undecided := decision.Evaluated == nil && !decision.Disabled && !decision.Fallback && len(decision.Constraints) == 0
+	if !undecided {
+		a.deps.Writer.Withdraw()
+	}
 }
 
 // decide takes the decision. It also returns how often operators had changed
@@ -148,7 +157,7 @@ func (a *Autoscaler) write(ctx context.Context, j *journey, intended int) (err e
 	decision := j.record.Decision
 	for range maxWrites {
 		if decision.Disabled || decision.Desired == decision.Current {
-			a.deps.Writer.Withdraw()
+			a.stay(*decision)
 			return nil
 		}
 		err = a.attempt(ctx, j, intended)

@@ -280,29 +280,41 @@ func (w *refusingWriter) Write(context.Context, scale.Decision) error {
 
 func (*refusingWriter) Withdraw() {}
 
-// Whatever a run decides but to change the count takes back what an earlier
-// write left undone.
+// A run that decides that the count is to stay takes back what an earlier write
+// left undone. One that fails decides nothing.
 func TestWithdrawing(t *testing.T) {
 	for _, test := range []struct {
 		name      string
 		world     *world
 		hooks     execute.Hooks
+		intents   scale.Intents
+		fallback  *config.Fallback
 		dryRun    bool
 		withdrawn int
 	}{
 		{name: "a change", world: newWorld(2), hooks: wants(`{"targetReplicas": 4}`)},
 		{name: "no change", world: newWorld(4), hooks: wants(`{"targetReplicas": 4}`), withdrawn: 1},
-		{name: "a failed run", world: newWorld(2), hooks: wants(`{}`), withdrawn: 1},
+		{name: "a failed run", world: newWorld(2), hooks: wants(`{}`)},
+		{name: "a failed run while paused", world: newWorld(2), hooks: wants(`{}`), intents: scale.Intents{Pause: &scale.Pause{}}, withdrawn: 1},
+		{name: "a failed run while held", world: newWorld(2), hooks: wants(`{}`), intents: scale.Intents{Hold: &scale.Hold{Replicas: 2, Until: now.Add(time.Hour)}}, withdrawn: 1},
+		{name: "a failed run, and the fallback leaves the count", world: newWorld(2), hooks: wants(`{}`), fallback: &config.Fallback{FailureThreshold: 1}, withdrawn: 1},
+		{name: "a failed run of a disabled target", world: newWorld(0), hooks: wants(`{}`), withdrawn: 1},
 		{name: "a disabled target", world: newWorld(0), hooks: wants(`{"targetReplicas": 4}`), withdrawn: 1},
 		{name: "preScale objects", world: newWorld(2), hooks: execute.Hooks{
 			execute.StageMetric: prints("5"), execute.StageEvaluate: prints(`{"targetReplicas": 4}`), execute.StagePreScale: fails(),
-		}, withdrawn: 1},
+		}},
 		{name: "a dry run", world: newWorld(4), hooks: wants(`{"targetReplicas": 4}`), dryRun: true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			trigger := scheduled
 			trigger.DryRun = test.dryRun
-			test.world.start(testConfig(), test.hooks).Tick(t.Context(), now, trigger)
+			c := testConfig()
+			c.Fallback = test.fallback
+			a := test.world.start(c, test.hooks)
+			if _, _, err := a.memory.intend(t.Context(), now, a.leadership.Term().ID, func(i *scale.Intents) { *i = test.intents }); err != nil {
+				t.Fatal(err)
+			}
+			a.Tick(t.Context(), now, trigger)
 			if test.world.withdrawn != test.withdrawn {
 				t.Errorf("withdrawn %d times, want %d", test.world.withdrawn, test.withdrawn)
 			}
