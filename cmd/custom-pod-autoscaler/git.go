@@ -19,7 +19,7 @@ func newGit(c *config.GitOps, p parts) (*gitops.Repository, error) {
 	if c == nil {
 		return nil, nil //nolint:nilnil // gitOps is optional
 	}
-	return gitops.New(*c, gitops.Options{ID: p.id, Log: p.log.With("component", "git"), Leading: leading(p.elector)})
+	return gitops.New(*c, gitops.Options{ID: p.id, Log: p.log.With("component", "git"), Term: term(p.elector)})
 }
 
 // leading says whether this process leads; nil without leader election.
@@ -28,6 +28,14 @@ func leading(elector *leader.Elector) func() bool {
 		return nil
 	}
 	return func() bool { return elector.Term().Leading() }
+}
+
+// term is the term in which this process leads; nil without leader election.
+func term(elector *leader.Elector) func() uint64 {
+	if elector == nil {
+		return nil
+	}
+	return func() uint64 { return elector.Term().ID }
 }
 
 // throughGit has an autoscaler scale through a repository, or record in it what

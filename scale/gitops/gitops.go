@@ -55,8 +55,6 @@ const (
 	nameMax      = "maxReplicas"
 )
 
-var timeNow = time.Now
-
 // Wanted is what the file is to say.
 type Wanted struct {
 	// Replicas, Min and Max are the numbers; nil leaves one as it is.
@@ -84,8 +82,10 @@ type Options struct {
 	ID string
 	// Log is told of commits and of failures.
 	Log *slog.Logger
-	// Leading says whether this process may commit counts; nil is always.
-	Leading func() bool
+	// Term is the term in which this process leads, another one each time, and 0
+	// while it does not: then it commits no counts. What it knows of one term it
+	// forgets in another. nil is always 1.
+	Term func() uint64
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
 	// Dir is where the temporary copy of the repository is made; empty is the
@@ -100,7 +100,7 @@ type Repository struct {
 	config  config.GitOps
 	place   config.GitPlace
 	log     *slog.Logger
-	leading func() bool
+	term    func() uint64
 	now     func() time.Time
 	paths   map[string]config.YAMLPath
 	connect func() (remote, error)
@@ -114,6 +114,8 @@ type Repository struct {
 	changed chan struct{}
 
 	mu sync.Mutex
+	// entered is the term of which what follows is; others commit in another.
+	entered uint64
 	// pending is the count that is to be committed, dry the one of which only
 	// the difference is to be shown.
 	pending *pending
@@ -209,13 +211,13 @@ func New(c config.GitOps, o Options) (*Repository, error) {
 		return nil, fmt.Errorf("gitOps.repository: %w", err)
 	}
 	r := &Repository{
-		id: o.ID, config: c, place: place, log: o.Log, leading: o.Leading, now: o.Now, paths: map[string]config.YAMLPath{},
+		id: o.ID, config: c, place: place, log: o.Log, term: o.Term, now: o.Now, paths: map[string]config.YAMLPath{},
 		pace:    pace{again: 200 * time.Millisecond, first: 2 * time.Second, last: 5 * time.Minute, patience: 10 * time.Second},
 		updates: make(chan *update, maxUpdates), changed: make(chan struct{}, 1),
 		status: Status{Repository: place.String(), Branch: c.Branch, File: c.File, Mode: c.Mode},
 	}
-	if r.leading == nil {
-		r.leading = func() bool { return true }
+	if r.term == nil {
+		r.term = func() uint64 { return 1 }
 	}
 	if r.now == nil {
 		r.now = time.Now
@@ -231,7 +233,7 @@ func New(c config.GitOps, o Options) (*Repository, error) {
 			return nil, fmt.Errorf("gitOps.%s: %w", name, err)
 		}
 	}
-	if _, err := newSigner(c.Signing); err != nil {
+	if _, err := newSigner(c.Signing, r.now()); err != nil {
 		return nil, err
 	}
 	return r, r.reach(o.Dir)
@@ -271,12 +273,13 @@ func (r *Repository) reach(dir string) error {
 // process leads. It answers scale.ErrDeferred where it leaves it to Run: soon
 // after another commit, and when a push takes long.
 func (r *Repository) Write(ctx context.Context, d scale.Decision) error {
-	if !r.leading() {
-		return errNotLeading
-	}
 	to := d.Desired
 	result := make(chan error, 1)
 	r.mu.Lock()
+	if r.enter() == 0 {
+		r.mu.Unlock()
+		return errNotLeading
+	}
 	p := r.want(Wanted{Replicas: &to, From: d.Current, Reason: d.Explain()})
 	switch now := r.now(); {
 	case r.failures > 0 && now.Before(r.retry):
@@ -319,8 +322,21 @@ func (r *Repository) want(w Wanted) *pending {
 		w.ID = rand.Text()
 	}
 	r.pending.settle(errWithdrawn)
-	r.pending = &pending{Wanted: w, since: r.now()}
+	r.pending = &pending{Wanted: w, term: r.entered, since: r.now()}
 	return r.pending
+}
+
+// enter forgets what is of another term than this one, which it returns, for
+// whoever holds the lock.
+func (r *Repository) enter() uint64 {
+	term := r.term()
+	if term == r.entered {
+		return term
+	}
+	r.pending.settle(errNotLeading)
+	r.entered, r.pending, r.recorded, r.arriving = term, nil, nil, nil
+	r.failures, r.retry, r.status.LastError = 0, time.Time{}, ""
+	return term
 }
 
 // Withdraw gives up what is pending: the count is to stay as it is. A push that
@@ -338,10 +354,10 @@ func (r *Repository) Withdraw() {
 // committed last is not committed again, also when somebody else has changed
 // the file since.
 func (r *Repository) Record(w Wanted) {
-	leads := r.leading()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	defer r.wake()
+	leads := r.enter() != 0
 	switch {
 	case w.DryRun:
 		r.dry = &w
@@ -376,6 +392,7 @@ const arrival = 15 * time.Minute
 func (r *Repository) Current(live int32) int32 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.enter()
 	r.live = live
 	a := r.arriving
 	if a == nil {
@@ -414,6 +431,7 @@ func (r *Repository) arrives(before, count int32) {
 func (r *Repository) Status() Status {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.enter()
 	status := r.status
 	if p := r.pending; p != nil {
 		status.Pending = &Pending{From: p.From, To: p.Replicas, Min: p.Min, Max: p.Max, Since: p.since, Due: r.due(), Reason: oneLine(p.Reason)}

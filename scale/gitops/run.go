@@ -21,6 +21,8 @@ import (
 // pending is what is yet to be committed.
 type pending struct {
 	Wanted
+	// term is the one in which it was decided, and is committed or not at all.
+	term  uint64
 	since time.Time
 	// uncertain says that an earlier push may have been done.
 	uncertain bool
@@ -126,6 +128,7 @@ func (r *Repository) next() (wait time.Duration, some bool) {
 // tend does what is due.
 func (r *Repository) tend(ctx context.Context) {
 	r.mu.Lock()
+	r.enter()
 	now := r.now()
 	rests := now.Before(r.retry)
 	p, dry := r.pending, r.dry
@@ -134,10 +137,6 @@ func (r *Repository) tend(ctx context.Context) {
 	}
 	if rests || now.Before(r.lastDry.Add(r.config.Interval())) {
 		dry = nil
-	}
-	if p != nil && !r.leading() {
-		p.settle(errNotLeading)
-		r.pending, p = nil, nil
 	}
 	r.mu.Unlock()
 	if p != nil {
@@ -165,7 +164,7 @@ func (r *Repository) push(ctx context.Context, p *pending) done {
 	r.mu.Unlock()
 	var changes []change
 	d := r.commit(ctx, edition{
-		id: w.ID, path: r.config.File, uncertain: uncertain, guard: r.leading,
+		id: w.ID, path: r.config.File, uncertain: uncertain, guard: func() bool { return r.term() == p.term },
 		make: func(before []byte, there bool) (after []byte, message string, err error) {
 			if !there {
 				return nil, "", fmt.Errorf("%s: %w: write it once, by hand", r.config.File, errAbsent)
@@ -199,10 +198,14 @@ func (r *Repository) settled(p *pending, d done) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := r.now()
-	if errors.Is(d.err, errNotLeading) {
-		p.settle(d.err)
+	if r.enter() != p.term || errors.Is(d.err, errNotLeading) {
+		p.settle(errNotLeading)
 		if r.pending == p {
 			r.pending = nil
+		}
+		if d.err == nil && d.changed {
+			r.lastCommit = now
+			r.committed(d)
 		}
 		return
 	}
@@ -458,7 +461,7 @@ func (r *Repository) draft(e edition, tip plumbing.Hash, store storer.EncodedObj
 	if there && bytes.Equal(before, after) {
 		return plumbing.ZeroHash, nil, nil
 	}
-	sign, err := newSigner(r.config.Signing)
+	sign, err := newSigner(r.config.Signing, r.now())
 	if err != nil {
 		return plumbing.ZeroHash, nil, err
 	}

@@ -13,6 +13,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/ProtonMail/go-crypto/openpgp"
 	"golang.org/x/crypto/ssh"
@@ -24,7 +25,7 @@ import (
 type signer func(commit io.Reader) (signature string, err error)
 
 // newSigner reads the key, anew for each commit: it may have been replaced.
-func newSigner(c *config.GitSigning) (signer, error) {
+func newSigner(c *config.GitSigning, now time.Time) (signer, error) {
 	if c == nil {
 		return nil, nil //nolint:nilnil // Not to sign is not at fault.
 	}
@@ -43,7 +44,7 @@ func newSigner(c *config.GitSigning) (signer, error) {
 		}
 		return func(commit io.Reader) (string, error) { return signSSH(key, commit) }, nil
 	}
-	entity, err := pgpKey(key, passphrase)
+	entity, err := pgpKey(key, passphrase, now)
 	if err != nil {
 		return nil, err
 	}
@@ -54,7 +55,7 @@ func newSigner(c *config.GitSigning) (signer, error) {
 	}, nil
 }
 
-func pgpKey(text, passphrase []byte) (*openpgp.Entity, error) {
+func pgpKey(text, passphrase []byte, now time.Time) (*openpgp.Entity, error) {
 	keys, err := openpgp.ReadArmoredKeyRing(bytes.NewReader(text))
 	if err != nil {
 		return nil, fmt.Errorf("gitOps.signing.keyFile: must be a private key as `gpg --armor --export-secret-keys` prints it: %w", err)
@@ -63,7 +64,7 @@ func pgpKey(text, passphrase []byte) (*openpgp.Entity, error) {
 		return nil, fmt.Errorf("gitOps.signing.keyFile: must hold one key, it holds %d", len(keys))
 	}
 	entity := keys[0]
-	key, ok := entity.SigningKey(timeNow())
+	key, ok := entity.SigningKey(now)
 	if !ok || key.PrivateKey == nil {
 		return nil, errors.New("gitOps.signing.keyFile: holds no private key that can sign, or it has expired")
 	}

@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -393,14 +394,14 @@ func (c *clock) pass(d time.Duration) {
 // Only the leader commits.
 func TestWhoDoesNotLead(t *testing.T) {
 	p := overHTTPSServer(t)
-	var leading sync.Map
-	leading.Store("is", true)
-	r := open(t, p.settings, Options{Leading: func() bool { is, _ := leading.Load("is"); return is == true }})
+	var term atomic.Uint64
+	term.Store(1)
+	r := open(t, p.settings, Options{Term: term.Load})
 	p.interfere.set(func(i *interference) { i.down = true })
 	if err := r.Write(t.Context(), decision(3, 5)); err == nil {
 		t.Fatal("it was acknowledged")
 	}
-	leading.Store("is", false)
+	term.Store(0)
 	p.interfere.set(func(i *interference) { i.down = false })
 	eventually(t, "it is given up", func() bool { return r.Status().Pending == nil })
 	if err := r.Write(t.Context(), decision(3, 5)); !errors.Is(err, errNotLeading) {
