@@ -58,7 +58,7 @@ type pushedReader struct {
 func (r pushedReader) Read(ctx context.Context) (resource.Snapshot, error) {
 	snapshot, err := r.Reader.Read(ctx)
 	if err == nil {
-		snapshot.Scale.Replicas = r.git.Current(snapshot.Scale.Replicas)
+		snapshot.Scale.Replicas = r.git.Current(ctx, snapshot.Scale.Replicas)
 	}
 	return snapshot, err
 }
@@ -67,7 +67,7 @@ func (r pushedReader) Read(ctx context.Context) (resource.Snapshot, error) {
 func (r pushedReader) Scale(ctx context.Context) (resource.Scale, error) {
 	scale, err := r.Reader.Scale(ctx)
 	if err == nil {
-		scale.Replicas = r.git.Current(scale.Replicas)
+		scale.Replicas = r.git.Current(ctx, scale.Replicas)
 	}
 	return scale, err
 }

@@ -112,6 +112,9 @@ type Repository struct {
 	updates chan *update
 	// changed has Run look at what is pending.
 	changed chan struct{}
+	// stopped ends when Run has.
+	stopped chan struct{}
+	stops   sync.Once
 
 	mu sync.Mutex
 	// entered is the term of which what follows is; others commit in another.
@@ -120,6 +123,11 @@ type Repository struct {
 	// the difference is to be shown.
 	pending *pending
 	dry     *Wanted
+	// unread says that nobody has read yet in this term, in the mode instead,
+	// whether a count is on its way; reading is there, and ends, while that is
+	// waited for.
+	unread  bool
+	reading chan struct{}
 	// recorded is what was committed last, in the mode record.
 	recorded *Wanted
 	// lastCommit is when a count was committed last, lastDry when a difference
@@ -213,7 +221,7 @@ func New(c config.GitOps, o Options) (*Repository, error) {
 	r := &Repository{
 		id: o.ID, config: c, place: place, log: o.Log, term: o.Term, now: o.Now, paths: map[string]config.YAMLPath{},
 		pace:    pace{again: 200 * time.Millisecond, first: 2 * time.Second, last: 5 * time.Minute, patience: 10 * time.Second},
-		updates: make(chan *update, maxUpdates), changed: make(chan struct{}, 1),
+		updates: make(chan *update, maxUpdates), changed: make(chan struct{}, 1), stopped: make(chan struct{}),
 		status: Status{Repository: place.String(), Branch: c.Branch, File: c.File, Mode: c.Mode},
 	}
 	if r.term == nil {
@@ -336,6 +344,11 @@ func (r *Repository) enter() uint64 {
 	r.pending.settle(errNotLeading)
 	r.entered, r.pending, r.recorded, r.arriving = term, nil, nil, nil
 	r.failures, r.retry, r.status.LastError = 0, time.Time{}, ""
+	r.read()
+	if r.unread = term != 0 && r.config.Mode == config.GitInstead; r.unread {
+		r.reading = make(chan struct{})
+		r.wake()
+	}
 	return term
 }
 
@@ -373,7 +386,8 @@ func (r *Repository) Record(w Wanted) {
 type arriving struct {
 	count int32
 	// from are the counts that the target may still have: the one it had, and
-	// those that were pushed before.
+	// those that were pushed before. nil, after it was read at the start of a
+	// term, until it is known which it has.
 	from []int32
 	// since is when it was pushed, and until when it is not waited for any
 	// longer.
@@ -388,15 +402,26 @@ const arrival = 15 * time.Minute
 // Current is the replica count to decide from, in the mode instead: the live
 // one, but from a push on the pushed one until the live one has become that. A
 // live count that is another altogether means that somebody else scaled: it
-// counts.
-func (r *Repository) Current(live int32) int32 {
+// counts. At the start of a term it waits, for a while, until Run has read what
+// was pushed in earlier ones.
+func (r *Repository) Current(ctx context.Context, live int32) int32 {
+	r.mu.Lock()
+	r.enter()
+	reading := r.reading
+	r.mu.Unlock()
+	r.known(ctx, reading)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.enter()
 	r.live = live
 	a := r.arriving
 	if a == nil {
 		return live
+	}
+	if a.from == nil {
+		a.from = []int32{live}
+		if live != a.count {
+			r.log.Info("Waiting for a count that was pushed earlier", "autoscaler", r.id, "pushed", a.count, "live", live, "since", a.since)
+		}
 	}
 	expected := slices.Contains(a.from, live)
 	late := !r.now().Before(a.until)
@@ -439,7 +464,7 @@ func (r *Repository) Status() Status {
 			status.Pending.Due = r.retry
 		}
 	}
-	if a := r.arriving; a != nil {
+	if a := r.arriving; a != nil && a.from != nil {
 		status.Arriving = &Arriving{Replicas: a.count, Live: r.live, Since: a.since}
 	}
 	return status

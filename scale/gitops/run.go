@@ -81,6 +81,7 @@ func (r *Repository) Run(ctx context.Context) error {
 }
 
 func (r *Repository) stop() {
+	r.stops.Do(func() { close(r.stopped) })
 	r.mu.Lock()
 	r.pending.settle(errors.New("the process is stopping: nothing was pushed that had not been by now"))
 	r.mu.Unlock()
@@ -127,6 +128,7 @@ func (r *Repository) next() (wait time.Duration, some bool) {
 
 // tend does what is due.
 func (r *Repository) tend(ctx context.Context) {
+	r.begin(ctx)
 	r.mu.Lock()
 	r.enter()
 	now := r.now()
@@ -140,11 +142,31 @@ func (r *Repository) tend(ctx context.Context) {
 	}
 	r.mu.Unlock()
 	if p != nil {
-		r.settled(p, r.push(ctx, p))
+		r.try(ctx, p)
 	}
 	if dry != nil {
 		r.preview(ctx, *dry)
 	}
+}
+
+// try pushes what is pending, once it is known what is on its way.
+func (r *Repository) try(ctx context.Context, p *pending) {
+	r.mu.Lock()
+	unread, uncertain := r.unread, p.uncertain
+	r.mu.Unlock()
+	if unread {
+		if err := r.learn(ctx); err != nil {
+			r.settled(p, done{err: err, uncertain: uncertain})
+			return
+		}
+		r.mu.Lock()
+		given := r.pending != p
+		r.mu.Unlock()
+		if given {
+			return // up
+		}
+	}
+	r.settled(p, r.push(ctx, p))
 }
 
 // done is what became of a push.

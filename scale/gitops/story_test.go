@@ -118,12 +118,12 @@ func TestAServerThatIsDown(t *testing.T) {
 			if p := status.Pending; p == nil || p.From != 3 || *p.To != 5 || p.Since.IsZero() || p.Reason != "evaluated 5 (900 jobs wait)" || status.LastError == "" {
 				t.Errorf("status %+v, pending %+v", status, p)
 			}
-			if r.Current(3) != 3 {
+			if r.Current(t.Context(), 3) != 3 {
 				t.Error("a count that is not pushed is current")
 			}
 			p.interfere.set(func(i *interference) { i.down = false })
 			eventually(t, "it is pushed", func() bool { return r.Status().Pending == nil })
-			if got := r.Current(3); got != 5 {
+			if got := r.Current(t.Context(), 3); got != 5 {
 				t.Errorf("current is %d", got)
 			}
 			if r.Status().LastError != "" || commits(t, p.repository) != 2 {
@@ -425,7 +425,7 @@ func TestCurrent(t *testing.T) {
 	}
 	current := func(live, want int32) {
 		t.Helper()
-		if got := r.Current(live); got != want {
+		if got := r.Current(t.Context(), live); got != want {
 			t.Errorf("with %d live it is %d, want %d", live, got, want)
 		}
 	}

@@ -60,19 +60,19 @@ func TestWaitingInAnotherTerm(t *testing.T) {
 	p.lead(0)
 	a := open(t, settings(repository), Options{Term: p.terms[0].Load})
 	b := open(t, settings(repository), Options{Term: p.terms[1].Load})
-	if got := a.Current(3); got != 3 {
+	if got := a.Current(t.Context(), 3); got != 3 {
 		t.Errorf("current is %d", got)
 	}
 	if err := a.Write(t.Context(), decision(3, 5)); err != nil {
 		t.Fatal(err)
 	}
 	p.lead(1)
-	b.Current(5)
+	b.Current(t.Context(), 5)
 	if err := b.Write(t.Context(), decision(5, 3)); err != nil {
 		t.Fatal(err)
 	}
 	p.lead(0)
-	if got := a.Current(3); got != 3 {
+	if got := a.Current(t.Context(), 3); got != 3 {
 		t.Errorf("current is %d", got)
 	}
 	if status := a.Status(); status.Arriving != nil || status.Pending != nil {
@@ -132,7 +132,7 @@ func TestATermThatEndsBeforeThePush(t *testing.T) {
 				}}, nil
 			}
 			begin(t, r)
-			r.Current(3)
+			r.Current(t.Context(), 3)
 			fetches.Store(true)
 			if err := r.Write(t.Context(), decision(3, 5)); !errors.Is(err, errNotLeading) {
 				t.Errorf("got %v", err)

@@ -39,12 +39,21 @@ var errAbsent = errors.New("there is no such file on the branch")
 
 // read is the content of a file.
 func (s snapshot) read(path string, most int64) ([]byte, error) {
+	hash, err := s.find(path)
+	if err != nil {
+		return nil, err
+	}
+	return s.blob(path, hash, most)
+}
+
+// find is which blob a file is.
+func (s snapshot) find(path string) (plumbing.Hash, error) {
 	folder := s.root
 	parts := strings.Split(path, "/")
 	for i, part := range parts {
 		tree, err := object.GetTree(s.store, folder)
 		if err != nil {
-			return nil, fmt.Errorf("reading a folder: %w: %w", errCorrupt, err)
+			return plumbing.ZeroHash, fmt.Errorf("reading a folder: %w: %w", errCorrupt, err)
 		}
 		at := slices.IndexFunc(tree.Entries, func(e object.TreeEntry) bool { return e.Name == part })
 		if at < 0 {
@@ -52,14 +61,14 @@ func (s snapshot) read(path string, most int64) ([]byte, error) {
 		}
 		entry, last := tree.Entries[at], i == len(parts)-1
 		if err := s.passable(strings.Join(parts[:i+1], "/"), entry.Mode, last); err != nil {
-			return nil, err
+			return plumbing.ZeroHash, err
 		}
 		if last {
-			return s.blob(path, entry.Hash, most)
+			return entry.Hash, nil
 		}
 		folder = entry.Hash
 	}
-	return nil, errAbsent
+	return plumbing.ZeroHash, errAbsent
 }
 
 // passable says what is wrong with an entry on the way to a file, or with the
