@@ -160,14 +160,6 @@ func newElector(c config.Config, clients *resource.Clients, lease string, log *s
 	})
 }
 
-// term is the one in which this process leads; nil without leader election.
-func term(elector *leader.Elector) func() uint64 {
-	if elector == nil {
-		return nil
-	}
-	return func() uint64 { return elector.Term().ID }
-}
-
 // metricsSource tells the metrics what no Record does.
 func metricsSource(scaler *autoscaler.Autoscaler, p parts) telemetry.Source {
 	source := telemetry.Source{Leading: leading(p.elector), Intents: func() (telemetry.Intents, bool) {
