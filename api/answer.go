@@ -5,6 +5,7 @@ package api
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"net/http"
 	"time"
@@ -66,15 +67,26 @@ type punctual struct {
 	http.ResponseWriter
 	controller *http.ResponseController
 	begun      bool
+	// code is the status, 0 before there is one.
+	code int
 }
 
 func newPunctual(w http.ResponseWriter) *punctual {
 	return &punctual{ResponseWriter: w, controller: http.NewResponseController(w)}
 }
 
+// WriteHeader begins the answer.
+func (p *punctual) WriteHeader(code int) {
+	if p.code == 0 {
+		p.code = code
+	}
+	p.ResponseWriter.WriteHeader(code)
+}
+
 // Write writes a part of the answer.
 func (p *punctual) Write(content []byte) (int, error) {
 	p.begin()
+	p.code = cmp.Or(p.code, http.StatusOK)
 	return p.ResponseWriter.Write(content)
 }
 

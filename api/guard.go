@@ -4,11 +4,15 @@
 package api
 
 import (
+	"cmp"
 	"crypto/rand"
 	"fmt"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"strings"
+
+	"github.com/go-chi/chi/v5"
 
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/api/auth"
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/autoscaler"
@@ -28,8 +32,23 @@ func (h *handler) number(next http.Handler) http.Handler {
 		}
 		w.Header().Set(requestID, r.Header.Get(requestID))
 		w.Header().Set("X-Content-Type-Options", "nosniff")
-		next.ServeHTTP(newPunctual(w), r)
+		answer := newPunctual(w)
+		defer func() { h.tally(r, answer.code) }()
+		next.ServeHTTP(answer, r)
 	})
+}
+
+// tally counts a request that was answered. Its names are those of the routes:
+// callers make up others without end.
+func (h *handler) tally(r *http.Request, code int) {
+	if h.Requests == nil {
+		return
+	}
+	method, path := r.Method, cmp.Or(chi.RouteContext(r.Context()).RoutePattern(), "none")
+	if !slices.Contains(methods, method) {
+		method = "other"
+	}
+	h.Requests(method, path, code)
 }
 
 // isSound says whether an ID can stand in a header and in a line of the log.

@@ -51,6 +51,8 @@ type Backend struct {
 	Ready *Checks
 	// Metrics answers Prometheus.
 	Metrics http.Handler
+	// Requests counts those that were answered, with the status; nil counts none.
+	Requests func(method, path string, code int)
 	// Version is the program's.
 	Version string
 	Log     *slog.Logger
@@ -200,11 +202,14 @@ func routedPath(r *http.Request) string { return cmp.Or(r.URL.RawPath, r.URL.Pat
 
 // allowed lists the methods a path has.
 func (h *handler) allowed(path string) string {
-	var methods []string
-	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete} {
+	var allowed []string
+	for _, method := range methods {
 		if h.router.Match(chi.NewRouteContext(), method, path) {
-			methods = append(methods, method)
+			allowed = append(allowed, method)
 		}
 	}
-	return strings.Join(methods, ", ")
+	return strings.Join(allowed, ", ")
 }
+
+// methods are those that any path has.
+var methods = []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete}

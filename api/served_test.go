@@ -24,6 +24,8 @@ import (
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/api/auth"
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/autoscaler"
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/config"
@@ -85,6 +87,16 @@ type served struct {
 	handler http.Handler
 	log     *safeBuffer
 	t       *testing.T
+
+	mu sync.Mutex
+	// tallied counts the requests.
+	tallied map[string]int
+}
+
+func (s *served) tally(method, path string, code int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tallied[fmt.Sprint(method, " ", path, " ", code)]++
 }
 
 // safeBuffer is a buffer for several writers.
@@ -137,7 +149,7 @@ evaluate: {type: shell, shell: {entrypoint: evaluate}}
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &served{target: &deployment{}, broken: &atomic.Bool{}, git: &repository{}, log: &safeBuffer{}, t: t}
+	s := &served{target: &deployment{}, broken: &atomic.Bool{}, git: &repository{}, log: &safeBuffer{}, t: t, tallied: map[string]int{}}
 	s.target.replicas.Store(2)
 	log := slog.New(slog.NewTextHandler(s.log, nil))
 	store, err := state.New(t.Context(), loaded.Config.State, nil, "", "")
@@ -164,6 +176,7 @@ evaluate: {type: shell, shell: {entrypoint: evaluate}}
 		}
 	})
 	b := Backend{
+		Requests:   s.tally,
 		Autoscaler: s.Autoscaler, Journal: journal, Git: s.git, Version: "1.2.3", Log: log,
 		Settings: live.New(live.Options{Path: path, Loaded: loaded, Log: log, Apply: func(ctx context.Context, c config.Config) error {
 			return s.Configure(ctx, c.Autoscaler)
@@ -539,6 +552,21 @@ func TestRolesOfCallers(t *testing.T) {
 		if got := allowed(open, ""); got != (route.contract || ranks[role] <= 1) {
 			t.Errorf("without authentication %s %s is allowed: %t", route.method, route.path, got)
 		}
+	}
+}
+
+func TestRequestsAreCounted(t *testing.T) {
+	s := serveAll(t, &config.API{})
+	for _, request := range []string{"GET /livez", "GET /api/v1/status", "GET /api/v1/records?limit=x", "GET /page/app.js", "GET /nope/1", "GET /nope/2", "DELETE /livez", "PURGE /livez", "POST /api/v1/resume"} {
+		method, path, _ := strings.Cut(request, " ")
+		s.handler.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(t.Context(), method, path, nil))
+	}
+	want := map[string]int{
+		"GET /livez 200": 1, "GET /api/v1/status 200": 1, "GET /api/v1/records 400": 1, "GET /page/{file:[^/]+} 200": 1, "GET none 404": 2,
+		"DELETE none 405": 1, "other none 405": 1, "POST /api/v1/resume 403": 1,
+	}
+	if diff := cmp.Diff(want, s.tallied); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 

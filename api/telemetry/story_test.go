@@ -124,6 +124,7 @@ func whole(t *testing.T) *story {
 			return Git{Pending: true, Failing: true, LastCommit: s.now.Add(-time.Hour), Commits: 7, Failures: 2}
 		},
 	})
+	s.Request(http.MethodGet, "/api/v1/status", http.StatusOK)
 	night := s.now.Add(10 * time.Hour)
 	s.run(nil)
 	s.run(func(r *autoscaler.Record) { // up, as far as it may

@@ -12,6 +12,7 @@ package telemetry
 import (
 	"log/slog"
 	"runtime"
+	"strconv"
 	"sync"
 	"time"
 
@@ -74,8 +75,8 @@ type Metrics struct {
 	log      *slog.Logger
 	scrapes  chan struct{}
 
-	runs, runFailures, scalings, skippedPods *prometheus.CounterVec
-	runSeconds, stageSeconds                 *prometheus.HistogramVec
+	runs, runFailures, scalings, skippedPods, restRequests *prometheus.CounterVec
+	runSeconds, stageSeconds                               *prometheus.HistogramVec
 
 	mu sync.Mutex
 	// accounts are those of the autoscalers by ID.
@@ -90,6 +91,7 @@ func New(o Options) *Metrics {
 		runFailures:  counters("run_failures_total", "Runs that failed, by the stage that failed.", "autoscaler", "stage"),
 		scalings:     counters("scalings_total", "Changes of the replica count that were written, by direction.", "autoscaler", "direction"),
 		skippedPods:  counters("skipped_pods_total", "Pods that were left out of the metrics because their metric hook failed (onPodFailure: skip).", "autoscaler"),
+		restRequests: counters("rest_requests_total", "Requests to the REST API that were answered, by the path as it is documented (none for others), method and status.", "path", "method", "code"),
 		runSeconds:   histograms("run_duration_seconds", "How long runs took.", "autoscaler"),
 		stageSeconds: histograms("stage_duration_seconds", "How long the stages of runs took, all of a stage's hooks together.", "autoscaler", "stage"),
 	}
@@ -102,7 +104,7 @@ func New(o Options) *Metrics {
 	})
 	build.Set(1)
 	// It only fails for names that are taken.
-	m.registry.MustRegister(build, m.runs, m.runFailures, m.scalings, m.skippedPods, m.runSeconds, m.stageSeconds, states{m},
+	m.registry.MustRegister(build, m.runs, m.runFailures, m.scalings, m.skippedPods, m.restRequests, m.runSeconds, m.stageSeconds, states{m},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if o.Hooks != nil {
 		m.registry.MustRegister(hooks(o.Hooks))
@@ -127,6 +129,11 @@ func counters(name, help string, labels ...string) *prometheus.CounterVec {
 
 func histograms(name, help string, labels ...string) *prometheus.HistogramVec {
 	return prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: prefix + name, Help: help, Buckets: buckets}, labels)
+}
+
+// Request counts a request to the REST API that was answered.
+func (m *Metrics) Request(method, path string, code int) {
+	m.restRequests.WithLabelValues(path, method, strconv.Itoa(code)).Inc()
 }
 
 // Add shows an autoscaler before its first run: its counters are there from 0

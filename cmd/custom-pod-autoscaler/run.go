@@ -219,9 +219,10 @@ func newBackend(scaler *autoscaler.Autoscaler, settings *live.Settings, p parts)
 			_, err := p.target.Scale(ctx)
 			return err
 		}}),
-		Metrics: p.metrics.Handler(),
-		Version: version,
-		Log:     p.log.With("component", "api"),
+		Metrics:  p.metrics.Handler(),
+		Requests: p.metrics.Request,
+		Version:  version,
+		Log:      p.log.With("component", "api"),
 	}
 	if p.git != nil {
 		b.Git = p.git
