@@ -88,6 +88,8 @@ func TestEveryRequestHasAMethod(t *testing.T) {
 // The types have the fields that the document gives them.
 func TestTypesMirrorTheDocument(t *testing.T) {
 	d := described(t)
+	// The document of an autoscaler that does not tell of them yet lacks these.
+	newer := []string{"arriving", "config", "due"}
 	for _, test := range []struct {
 		value     any
 		component string
@@ -127,7 +129,9 @@ func TestTypesMirrorTheDocument(t *testing.T) {
 		t.Run(fmt.Sprintf("%T", test.value), func(t *testing.T) {
 			got := keys(reflect.TypeOf(test.value))
 			slices.Sort(got)
-			if diff := cmp.Diff(d.Properties(test.component, test.path...), got); diff != "" {
+			want := d.Properties(test.component, test.path...)
+			got = slices.DeleteFunc(got, func(name string) bool { return slices.Contains(newer, name) && !slices.Contains(want, name) })
+			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("(-document +type):\n%s", diff)
 			}
 		})

@@ -48,8 +48,21 @@ type Status struct {
 	Leader  *Leader    `json:"leader,omitempty"`
 	LastRun *Record    `json:"lastRun,omitempty"`
 	NextRun *time.Time `json:"nextRun,omitempty"`
+	// Config is what differs from the configuration file, nil if nothing does.
+	Config *ConfigStatus `json:"config,omitempty"`
 	// Git is nil without gitOps.
 	Git *GitStatus `json:"git,omitempty"`
+}
+
+// ConfigStatus is what differs from the configuration file.
+type ConfigStatus struct {
+	// Live are the keys that were changed while it runs.
+	Live []string `json:"live,omitempty"`
+	// NeedsRestart are those that changed in the file, and count only after a
+	// restart.
+	NeedsRestart []string `json:"needsRestart,omitempty"`
+	// FileError is why the file is not heeded, empty if it is.
+	FileError string `json:"fileError,omitempty"`
 }
 
 // Target is what is scaled.
@@ -84,9 +97,12 @@ type GitStatus struct {
 	LastCommit     string    `json:"lastCommit,omitempty"`
 	LastCommitTime time.Time `json:"lastCommitTime,omitzero"`
 	// Pending is what is to be committed, nil if nothing is.
-	Pending   *GitPending `json:"pending,omitempty"`
-	LastError string      `json:"lastError,omitempty"`
-	Diff      string      `json:"diff,omitempty"`
+	Pending *GitPending `json:"pending,omitempty"`
+	// Arriving is what was pushed and is not in the cluster yet, nil if nothing is.
+	Arriving  *GitArriving `json:"arriving,omitempty"`
+	LastError string       `json:"lastError,omitempty"`
+	// Diff is what a commit would change, in a dry run.
+	Diff string `json:"diff,omitempty"`
 }
 
 // GitPending is a count that is to be committed.
@@ -95,6 +111,16 @@ type GitPending struct {
 	To     int32     `json:"to"`
 	Since  time.Time `json:"since"`
 	Reason string    `json:"reason,omitempty"`
+	// Due is when it is tried, nil if that is not known.
+	Due *time.Time `json:"due,omitempty"`
+}
+
+// GitArriving is a count that was pushed.
+type GitArriving struct {
+	Replicas int32 `json:"replicas"`
+	// Live is the count that the target has.
+	Live  int32     `json:"live"`
+	Since time.Time `json:"since"`
 }
 
 // Records is the answer of that name.
