@@ -29,6 +29,7 @@ import (
 
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/api"
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/api/client"
+	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/config"
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/scale"
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/test/openapi"
 )
@@ -88,25 +89,28 @@ func (a *asked) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func TestCommandsAsk(t *testing.T) {
 	const store = "state: {store: configMap}"
 	const held = "Held at 8 replicas until 2026-03-02 15:35:13 CET: sale at noon\n"
+	tomorrow := time.Now().Add(24 * time.Hour).UTC().Format(time.RFC3339)
 	const overridden = "Override: minReplicas 5 and maxReplicas 20 until 2026-03-02 17:05:13 CET: sale at noon\n" +
 		"Bounds: 5 to 20 (minReplicas by override, maxReplicas by override)\n"
 	for _, test := range []struct {
 		command  string
 		examples map[string]string
 		config   string
-		asks     string
-		prints   string
+		// asks has a request a line.
+		asks   string
+		prints string
 	}{
 		{"pause --replicas 5", nil, store, `POST /api/v1/pause {"replicas":5}`, "Paused at 5 replicas\n"},
-		{"resume", nil, store, `POST /api/v1/resume`, "Resumed\n"},
-		{"scale", nil, store, `GET /api/v1/scale`, held},
+		{"resume", map[string]string{"paused": "pausing"}, store, "GET /api/v1/pause\nPOST /api/v1/resume", "Resumed\n"},
+		{"resume", map[string]string{"paused": "notPaused"}, store, "GET /api/v1/pause\nPOST /api/v1/resume", "There was no pause\n"},
+		{"scale", nil, store, `GET /api/v1/scale`, "Hold: 8 replicas until 2026-03-02 15:35:13 CET: sale at noon\n"},
 		{"scale", map[string]string{"hold": "noHold"}, "", `GET /api/v1/scale`, "No manual hold\n"},
 		{
-			"scale 8 --for 30m --reason sale", nil, store, `POST /api/v1/scale {"replicas":8,"duration":"30m0s","reason":"sale"}`,
+			"scale 8 --for 30m --reason sale", nil, store, `POST /api/v1/scale {"replicas":8,"duration":"30m0s","reason":"sale"}` + "\nGET /api/v1/status",
 			held + "evaluated 4, held at 8 (manual hold until 2026-03-02T14:35:13Z: sale at noon)\n",
 		},
 		{
-			"scale 8 --for 30m", nil, "", `POST /api/v1/scale {"replicas":8,"duration":"30m0s"}`,
+			"scale 8 --for 2d", nil, "", `POST /api/v1/scale {"replicas":8,"duration":"48h0m0s"}` + "\nGET /api/v1/status",
 			"Held at 8 replicas until 2026-03-02 15:35:13 CET or until the process ends (state.store is none): sale at noon\n" +
 				"evaluated 4, held at 8 (manual hold until 2026-03-02T14:35:13Z: sale at noon)\n",
 		},
@@ -115,10 +119,11 @@ func TestCommandsAsk(t *testing.T) {
 			map[string]string{"scale": "heldDryRun"},
 			store,
 			`POST /api/v1/scale {"replicas":80,"duration":"8760h0m0s","dryRun":true}`,
-			"Dry run: would be held at 80 replicas until 2026-03-02 15:35:13 CET\n" +
+			"Would be held at 10 replicas until 2026-03-02 15:35:13 CET: asked for 80, capped to 10 (maxReplicas is 10)\n" +
 				"evaluated 4, held at 80 (manual hold until 2026-03-02T14:35:13Z), capped to 10 (maxReplicas is 10)\n",
 		},
-		{"scale --end", nil, "", `DELETE /api/v1/scale`, "Ended the manual hold\n"},
+		{"scale --end", nil, "", "GET /api/v1/scale\nDELETE /api/v1/scale", "Ended the manual hold\n"},
+		{"scale --end", map[string]string{"hold": "noHold"}, "", "GET /api/v1/scale\nDELETE /api/v1/scale", "There was no manual hold\n"},
 		{"override", map[string]string{"override": "overridden"}, store, `GET /api/v1/override`, overridden},
 		{"override", map[string]string{"override": "notOverridden"}, "", `GET /api/v1/override`, "No override\nBounds: 2 to 10\n"},
 		{
@@ -127,10 +132,21 @@ func TestCommandsAsk(t *testing.T) {
 		},
 		{"override --max 0", nil, store, `PUT /api/v1/override {"maxReplicas":0}`, overridden},
 		{
-			"override --min 5 --until 2026-03-02T18:05:13+02:00", nil, store,
-			`PUT /api/v1/override {"minReplicas":5,"expiresAt":"2026-03-02T18:05:13+02:00"}`, overridden,
+			"override --min 5 --until " + tomorrow, nil, store,
+			`PUT /api/v1/override {"minReplicas":5,"expiresAt":"` + tomorrow + `"}`, overridden,
 		},
-		{"override --end", nil, "", `DELETE /api/v1/override`, "No override\nBounds: 2 to 10\n"},
+		{
+			"override --end",
+			map[string]string{"override": "overridden"},
+			"",
+			"GET /api/v1/override\nDELETE /api/v1/override", "Ended the override\nBounds: 2 to 10\n",
+		},
+		{
+			"override --end",
+			map[string]string{"override": "notOverridden"},
+			"",
+			"GET /api/v1/override\nDELETE /api/v1/override", "There was no override\nBounds: 2 to 10\n",
+		},
 	} {
 		t.Run(test.command, func(t *testing.T) {
 			a := &asked{next: described(t).Mock(test.examples)}
@@ -138,7 +154,7 @@ func TestCommandsAsk(t *testing.T) {
 			if err != nil || printed != test.prints {
 				t.Errorf("it failed with %v and printed\n%swant\n%s", err, printed, test.prints)
 			}
-			if diff := cmp.Diff([]string{test.asks}, a.requests); diff != "" {
+			if diff := cmp.Diff(strings.Split(test.asks, "\n"), a.requests); diff != "" {
 				t.Errorf("(-want +asked):\n%s", diff)
 			}
 		})
@@ -188,20 +204,159 @@ func golden(t *testing.T, name, printed string) {
 }
 
 func TestStatus(t *testing.T) {
-	golden(t, "status", asks(t, described(t).Mock(map[string]string{"status": "status"}), "status"))
+	golden(t, "status", printed(t, wrote(t)))
 	golden(t, "status-fresh", asks(t, described(t).Mock(map[string]string{"status": "freshStatus"}), "status"))
 }
 
-// A status that has everything, and worse: text that a terminal would obey.
-func TestStatusOfEverything(t *testing.T) {
+// wrote is a status after a run that has scaled: the count that it wrote is the
+// one that is known.
+func wrote(t *testing.T) client.Status {
+	t.Helper()
 	example, err := described(t).Example("status")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var status client.Status
-	if err := json.Unmarshal(example, &status); err != nil {
+	status := decode[client.Status](t, string(example))
+	status.Replicas.Current = status.Replicas.Desired
+	return status
+}
+
+func printed(t *testing.T, status client.Status) string {
+	t.Helper()
+	var b strings.Builder
+	if err := printStatus(&b, status); err != nil {
 		t.Fatal(err)
 	}
+	return b.String()
+}
+
+// The counts are told once if they are one.
+func TestCounts(t *testing.T) {
+	for replicas, want := range map[string]string{
+		`{}`:                        "not known yet",
+		`{"current":3}`:             "3",
+		`{"current":3,"desired":3}`: "3",
+		`{"current":3,"desired":3,"evaluated":3}`:  "3 (evaluated 3)",
+		`{"current":3,"desired":10,"evaluated":4}`: "3 -> 10 (evaluated 4)",
+	} {
+		if got := counts(decode[client.Status](t, `{"replicas":`+replicas+`}`)); got != want {
+			t.Errorf("%s is told as %s, want %s", replicas, got, want)
+		}
+	}
+}
+
+// What differs from the configuration file, and what is on its way through a
+// repository, is told only if there is something.
+func TestStatusOfWhatIsOnItsWay(t *testing.T) {
+	status := decode[client.Status](t, `{
+		"time":"2026-03-02T14:05:13Z","started":"2026-03-02T14:00:13Z","version":"1.2",
+		"target":{"apiVersion":"apps/v1","kind":"Deployment","namespace":"shop","name":"web"},
+		"replicas":{"current":6,"evaluated":2,"desired":2},"bounds":{"min":{"replicas":1},"max":{"replicas":10}},
+		"config":{"live":["maxReplicas","interval"],"needsRestart":["metric"],"fileError":"maxReplicas: must be \u001b[2J a number\ninterval: too"},
+		"git":{"repository":"https://git.example/shop.git","branch":"main","file":"apps/web/values.yaml","mode":"instead",
+			"pending":{"from":6,"to":2,"since":"2026-03-02T14:04:13Z","reason":"evaluated 2","due":"2026-03-02T14:06:03Z"},
+			"arriving":{"replicas":2,"live":6,"since":"2026-03-02T14:04:33Z"}}}`)
+	status.Git.Diff = "--- a/apps/web/values.yaml\n+++ b/apps/web/values.yaml\n@@ -1,3 +1,3 @@\n-replicas: 6\x1b[31m\n+replicas: 2\r\n" +
+		strings.Repeat(" \tx\n", 20)
+	golden(t, "status-on-its-way", printed(t, status))
+
+	status.Config = &client.ConfigStatus{}
+	status.Git = &client.GitStatus{Mode: "record"}
+	if got := printed(t, status); strings.Contains(got, "Config") || strings.Contains(got, "change") || strings.Contains(got, "pending") {
+		t.Errorf("it tells of nothing:\n%s", got)
+	}
+	status.Config.NeedsRestart = []string{"metric"}
+	if got, want := printed(t, status), "Config:    changed in the file, takes a restart: metric\n"; !strings.Contains(got, want) {
+		t.Errorf("it printed\n%swhich lacks %s", got, want)
+	}
+}
+
+// What a failing hook said is cut to its last words.
+func TestLastWords(t *testing.T) {
+	for _, test := range []struct {
+		stderr     string
+		most, left int
+		want       []string
+	}{
+		{"", 5, 500, nil},
+		{"\n \r\n", 5, 500, nil},
+		{"one\r\n\n  two\n", 5, 500, []string{"one", "  two"}},
+		{"1\n2\n3\n4\n5\n6\n", 5, 500, []string{"2", "3", "4", "5", "6"}},
+		{"one\ntwo", 1, 500, []string{"two"}},
+		{"größer\nlong", 5, 7, []string{"...ßer", "long"}},
+		{"first\n0123456789", 5, 4, []string{"...6789"}},
+		{"one\x1b[2J\ttwo", 5, 500, []string{`one\x1b[2J\ttwo`}},
+		{strings.Repeat("\x00", 500), 5, 8, []string{`...\x00\x00`}},
+	} {
+		if diff := cmp.Diff(test.want, lastWords(test.stderr, test.most, test.left)); diff != "" {
+			t.Errorf("%q (-want +got):\n%s", test.stderr, diff)
+		}
+	}
+}
+
+func TestParsePeriod(t *testing.T) {
+	const day = 24 * time.Hour
+	for text, want := range map[string]time.Duration{
+		"30m": 30 * time.Minute, "2h45m": 165 * time.Minute, "2d": 2 * day, "1d12h": 36 * time.Hour, "0d": 0, "65535d": 65535 * day, "-1h": -time.Hour,
+		"": -1, "d": -1, "2": -1, "-2d": -1, "1.5d": -1, "2d-1h": -1, "1h2d": -1, "2d3": -1, "1d1d": -1, "65536d": -1, "65535d2000000h": -1,
+	} {
+		got, err := parsePeriod(text)
+		if want == -1 && err == nil || want != -1 && (err != nil || got != want) {
+			t.Errorf("%q is %s, %v", text, got, err)
+		}
+	}
+}
+
+// What comes of a hold is told first, whatever was asked for.
+func TestHeld(t *testing.T) {
+	const capped = `{"name":"hold","from":4,"to":500,"detail":"manual hold"},{"name":"maxReplicas","from":500,"to":10,"detail":"maxReplicas is 10"}`
+	for _, test := range []struct{ decision, dry, want string }{
+		{`{"desired":500,"constraints":[{"name":"hold","from":4,"to":500}]}`, "", "Held at 500 replicas until 2026-03-02 15:35:13 CET: sale"},
+		{
+			`{"desired":10,"constraints":[` + capped + `]}`, "",
+			"Held at 10 replicas until 2026-03-02 15:35:13 CET: asked for 500, capped to 10 (maxReplicas is 10)",
+		},
+		{
+			`{"desired":10,"constraints":[` + capped + `]}`, "asked",
+			"Would be held at 10 replicas until 2026-03-02 15:35:13 CET: asked for 500, capped to 10 (maxReplicas is 10)",
+		},
+		{
+			`{"desired":10,"constraints":[` + capped + `]}`, "configured",
+			"Only told of, since the autoscaler is in a dry run: would be held at 10 replicas until 2026-03-02 15:35:13 CET: " +
+				"asked for 500, capped to 10 (maxReplicas is 10)",
+		},
+		{
+			`{"current":15,"desired":15,"constraints":[{"name":"paused","from":4,"to":15,"detail":"paused"}]}`, "",
+			"Not held while paused: kept at 15 replicas; asked for 500 until 2026-03-02 15:35:13 CET",
+		},
+		{
+			`{"current":15,"desired":15,"constraints":[{"name":"paused","from":4,"to":15,"detail":"paused"}]}`, "asked",
+			"Would not be held while paused: kept at 15 replicas; asked for 500 until 2026-03-02 15:35:13 CET",
+		},
+		{
+			`{"disabled":true,"constraints":[{"name":"disabled","from":4,"to":0,"detail":"at 0"}]}`, "",
+			"Not held while the target is disabled: left at 0 replicas; asked for 500 until 2026-03-02 15:35:13 CET",
+		},
+		{
+			`{"disabled":true}`, "configured",
+			"Only told of, since the autoscaler is in a dry run: would not be held while the target is disabled: " +
+				"left at 0 replicas; asked for 500 until 2026-03-02 15:35:13 CET",
+		},
+	} {
+		t.Run(test.want, func(t *testing.T) {
+			dry := strconv.FormatBool(test.dry == "asked")
+			held := `{"hold":{"replicas":500,"until":"2026-03-02T14:35:13Z","reason":"sale"},"explanation":"so","bounds":{},"dryRun":` + dry + `,"decision":` + test.decision + `}`
+			p := &process{store: config.StateFile}
+			if got := p.outcome(decode[client.Held](t, held), test.dry == "configured"); got != test.want {
+				t.Errorf("it is told as\n%s", got)
+			}
+		})
+	}
+}
+
+// A status that has everything, and worse: text that a terminal would obey.
+func TestStatusOfEverything(t *testing.T) {
+	status := wrote(t)
 	at := func(d time.Duration) time.Time { return status.Time.Add(d) }
 	status.Explanation = "evaluated 14 (\x1b[2J\x1b]0;owned\x07), paused"
 	status.Bounds.Conflict = "minReplicas 20, by override, is above maxReplicas 10, by the configuration: maxReplicas counts less and is raised to 20"
@@ -214,7 +369,7 @@ func TestStatusOfEverything(t *testing.T) {
 	status.Metrics.Values[0].Resource = "web\u009b31m"
 	status.Metrics.Total, status.Metrics.AgeSeconds = 1000, 200
 	status.LastRun.Written = false
-	status.LastRun.Failure = decode[client.Record](t, `{"failure":{"stage":"metric","subject":"web-1","message":"exit status 4\u0000"}}`).Failure
+	status.LastRun.Failure = decode[client.Record](t, `{"failure":{"stage":"metric","subject":"web-1","message":"exit status 4\u0000","stderr":"1\n2\nTraceback:\r\n\n  File \"metric.py\"\n\u001b[31mno route\tto the queue\n4\n5\n"}}`).Failure
 	status.Git = &client.GitStatus{
 		Repository: "https://git.example/shop.git", Branch: "main", File: "apps/web/values.yaml", Mode: "instead",
 		LastCommit: "3b18e512dba79e4c8300dd08aeb37f8e728b8dad", LastCommitTime: at(-26 * time.Hour), LastError: "pushing: rejected",
@@ -272,6 +427,9 @@ func TestOutcomes(t *testing.T) {
 		`"decision":{"current":3,"desired":10},"evaluation":{"targetReplicas":14},"written":true,"explanation":"evaluated 14, capped to 10 (maxReplicas is 10)"`,
 		`"decision":{"current":3,"desired":10},"evaluation":{"targetReplicas":10},"dryRun":true,"explanation":"evaluated 10"`,
 		`"decision":{"current":3,"desired":10},"evaluation":{"targetReplicas":10},"deferred":"the next commit is in 4m"`,
+		`"decision":{"current":3,"desired":10},"evaluation":{"targetReplicas":14},"deferred":"the next commit is in 4m","explanation":"evaluated 14, capped to 10 (maxReplicas is 10)"`,
+		`"decision":{"current":3,"desired":4},"failure":{"stage":"metric","message":"exit status 1"},"explanation":"not evaluated, held at 4 (manual hold until 2026-03-02T14:35:13Z)"`,
+		`"decision":{"current":3,"desired":3},"failure":{"stage":"metric","message":"exit status 1","stderr":"Traceback:\nno route\u0007\n\n"},"explanation":"not evaluated, held at 3"`,
 		`"failure":{"stage":"read","message":"no such deployment"}`,
 		`"failure":{"stage":"metric","subject":"web-1","message":"exit\nstatus 4"}`,
 		`"decision":{"current":3,"desired":10},"evaluation":{"targetReplicas":10},"written":true,"failure":{"stage":"postScale","message":"exit status 1"}`,

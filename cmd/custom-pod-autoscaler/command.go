@@ -41,7 +41,7 @@ func newCommand() *cobra.Command {
 			return run(cmd.Context(), loaded, settings.GetString("config"), settings.GetString("kubeconfig"), os.Stderr)
 		},
 	}
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return misused("%w", err) })
+	root.SetFlagErrorFunc(flagFault)
 	root.PersistentFlags().String("config", config.DefaultPath, "the configuration file, YAML or JSON; also the environment variable "+config.PathVariable)
 	root.Flags().String("kubeconfig", "", "the kubeconfig to use instead of the pod's service account, KUBECONFIG or ~/.kube/config")
 	// Binding a flag that exists cannot fail.
@@ -132,11 +132,24 @@ func noArguments(cmd *cobra.Command, args []string) error {
 			commands = append(commands, c.Name())
 		}
 	}
-	known := ""
-	if len(commands) > 0 {
-		known = " (the commands are " + strings.Join(commands, ", ") + ")"
+	if len(commands) == 0 {
+		return misused("%q is no argument of %s", args[0], cmd.CommandPath())
 	}
-	return misused("%q is no argument of %s%s", args[0], cmd.CommandPath(), known)
+	return misused("%q is no command of %s%s (the commands are %s)", args[0], cmd.CommandPath(), meant(cmd, args[0]), strings.Join(commands, ", "))
+}
+
+// misspelt is how many letters a word may be away from the command it was meant
+// to be.
+const misspelt = 2
+
+// meant asks whether it was one of the commands that are spelt alike.
+func meant(cmd *cobra.Command, word string) string {
+	cmd.SuggestionsMinimumDistance = misspelt
+	alike := cmd.SuggestionsFor(word)
+	if word == "" || len(alike) == 0 {
+		return ""
+	}
+	return ": did you mean " + strings.Join(alike, " or ") + "?"
 }
 
 func atMostOneArgument(cmd *cobra.Command, args []string) error {

@@ -5,12 +5,16 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"github.com/spf13/viper"
 
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/api/client"
@@ -23,7 +27,7 @@ const maxDuration = 8760 * time.Hour
 
 func newScaleCommand(settings *viper.Viper) *cobra.Command {
 	var asked client.Scale
-	var lasts time.Duration
+	var lasts period
 	var ends bool
 	command := &cobra.Command{
 		Use:   "scale [REPLICAS --for DURATION]",
@@ -50,20 +54,33 @@ func newScaleCommand(settings *viper.Viper) *cobra.Command {
 			}
 			count, err := strconv.ParseInt(args[0], 10, 32)
 			if err != nil || count < 0 {
-				return misused("%q is no number of replicas: it must be a whole number from 0 to %d", args[0], math.MaxInt32)
+				return noCount(args[0])
 			}
-			if err := checkDuration(cmd, lasts); err != nil {
+			if err := errors.Join(checkDuration(cmd, time.Duration(lasts)), checkReason(asked.Reason)); err != nil {
 				return err
 			}
 			asked.Replicas, asked.Duration = int32(count), client.Duration(lasts)
 			return hold(cmd, settings, asked)
 		},
 	}
-	command.Flags().DurationVar(&lasts, "for", 0, "how long, such as 30m; required")
+	// A negative number looks like a flag.
+	command.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		if unknown, ok := errors.AsType[*pflag.NotExistError](err); ok {
+			if _, err := strconv.ParseFloat(unknown.GetSpecifiedShortnames(), 64); err == nil {
+				return noCount("-" + unknown.GetSpecifiedShortnames())
+			}
+		}
+		return flagFault(cmd, err)
+	})
+	command.Flags().Var(&lasts, "for", "how long, such as 30m or 2d; required")
 	command.Flags().StringVar(&asked.Reason, "reason", "", "why, for the log")
 	command.Flags().BoolVar(&asked.DryRun, "dry-run", false, "only tell what would come of it")
 	command.Flags().BoolVar(&ends, "end", false, "end it now")
 	return command
+}
+
+func noCount(text string) error {
+	return misused("%q is no number of replicas: it must be a whole number from 0 to %d", text, math.MaxInt32)
 }
 
 // alsoGiven says whether one of the flags was given.
@@ -81,7 +98,7 @@ func checkDuration(cmd *cobra.Command, lasts time.Duration) error {
 		return misused("--for is required, such as --for 30m")
 	}
 	if lasts <= 0 || lasts > maxDuration {
-		return misused("--for must be more than 0 and at most %s, got %s", maxDuration, lasts)
+		return misused("--for must be more than 0 and at most 365d, got %s", lasts)
 	}
 	return nil
 }
@@ -95,16 +112,46 @@ func hold(cmd *cobra.Command, settings *viper.Viper, asked client.Scale) error {
 	if err != nil {
 		return err
 	}
-	told := "Held at "
-	if held.DryRun {
-		told = "Dry run: would be held at "
+	var status client.Status
+	if !held.DryRun {
+		// The hold is kept, so what cannot be learned besides is no failure.
+		status, _ = answerTo(cmd.Context(), p, false, p.Status)
 	}
-	return say(cmd, told+p.holding(held.Hold)+"\n"+printable(held.Explanation))
+	return say(cmd, p.outcome(held, status.DryRun)+"\n"+printable(held.Explanation))
 }
 
-// holding tells how many replicas are kept for how long.
-func (p *process) holding(h scale.Hold) string {
-	return replicas(h.Replicas) + " until " + clock(h.Until) + p.untilTheEnd(" or until") + because(h.Reason)
+// outcome tells what comes of a hold; dry says that the autoscaler only tells.
+func (p *process) outcome(h client.Held, dry bool) string {
+	does, doesNot := "Held", "Not held"
+	switch {
+	case h.DryRun:
+		does, doesNot = "Would be held", "Would not be held"
+	case dry:
+		const told = "Only told of, since the autoscaler is in a dry run: would "
+		does, doesNot = told+"be held", told+"not be held"
+	}
+	d, until := h.Decision, p.until(h.Hold)
+	asked := fmt.Sprintf("; asked for %d%s", h.Hold.Replicas, until)
+	at := func(name scale.ConstraintName) int {
+		return slices.IndexFunc(d.Constraints, func(c scale.Constraint) bool { return c.Name == name })
+	}
+	after := at(scale.ConstraintHold) + 1
+	switch {
+	case d.Disabled:
+		return doesNot + " while the target is disabled: left at " + replicas(d.Desired) + asked
+	case at(scale.ConstraintPaused) >= 0:
+		return doesNot + " while paused: kept at " + replicas(d.Desired) + asked
+	case d.Desired == h.Hold.Replicas:
+		return does + " at " + replicas(d.Desired) + until + because(h.Hold.Reason)
+	}
+	// What changed it, in the same words as if it had been evaluated.
+	limited := scale.Decision{Current: d.Current, Evaluated: &h.Hold.Replicas, Constraints: d.Constraints[after:]}
+	return does + " at " + replicas(d.Desired) + until + ": asked for" + printable(strings.TrimPrefix(limited.Explain(), "evaluated"))
+}
+
+// until tells how long a hold lasts.
+func (p *process) until(h scale.Hold) string {
+	return " until " + clock(h.Until) + p.untilTheEnd(" or until")
 }
 
 func showHold(cmd *cobra.Command, settings *viper.Viper) error {
@@ -119,7 +166,7 @@ func showHold(cmd *cobra.Command, settings *viper.Viper) error {
 	if hold == nil {
 		return say(cmd, "No manual hold")
 	}
-	return say(cmd, "Held at "+p.holding(*hold))
+	return say(cmd, "Hold: "+replicas(hold.Replicas)+p.until(*hold)+because(hold.Reason))
 }
 
 func endHold(cmd *cobra.Command, settings *viper.Viper) error {
@@ -127,8 +174,15 @@ func endHold(cmd *cobra.Command, settings *viper.Viper) error {
 	if err != nil {
 		return err
 	}
+	before, err := answerTo(cmd.Context(), p, false, p.Hold)
+	if err != nil {
+		return err
+	}
 	if _, err := answerTo(cmd.Context(), p, true, func(ctx context.Context) (any, error) { return nil, p.EndHold(ctx) }); err != nil {
 		return err
+	}
+	if before == nil {
+		return say(cmd, "There was no manual hold")
 	}
 	return say(cmd, "Ended the manual hold")
 }
@@ -136,7 +190,7 @@ func endHold(cmd *cobra.Command, settings *viper.Viper) error {
 func newOverrideCommand(settings *viper.Viper) *cobra.Command {
 	var asked client.SetOverride
 	var least, most int32
-	var lasts time.Duration
+	var lasts period
 	var until string
 	var ends bool
 	command := &cobra.Command{
@@ -152,11 +206,11 @@ func newOverrideCommand(settings *viper.Viper) *cobra.Command {
 			case ends && alsoGiven(cmd, "min", "max", "for", "until", "reason"):
 				return misused("--end goes without other flags")
 			case ends:
-				return override(cmd, settings, true, (*client.Client).EndOverride)
+				return endOverride(cmd, settings)
 			case !given("min") && !given("max") && alsoGiven(cmd, "for", "until", "reason"):
 				return misused("--min or --max is required")
 			case !given("min") && !given("max"):
-				return override(cmd, settings, false, (*client.Client).Override)
+				return showOverride(cmd, settings)
 			case given("for") && given("until"):
 				return misused("--for and --until exclude each other")
 			case least < 0 || most < 0:
@@ -170,43 +224,89 @@ func newOverrideCommand(settings *viper.Viper) *cobra.Command {
 			if given("max") {
 				asked.MaxReplicas = &most
 			}
+			if err := checkReason(asked.Reason); err != nil {
+				return err
+			}
 			if given("for") {
-				if err := checkDuration(cmd, lasts); err != nil {
+				if err := checkDuration(cmd, time.Duration(lasts)); err != nil {
 					return err
 				}
 				asked.Duration = client.Duration(lasts)
 			}
 			if given("until") {
 				var err error
-				if asked.ExpiresAt, err = time.Parse(time.RFC3339, until); err != nil {
-					return misused("--until must be a time such as 2026-03-02T14:00:00Z, got %q", until)
+				if asked.ExpiresAt, err = end(until, time.Now()); err != nil {
+					return err
 				}
 			}
-			return override(cmd, settings, true, func(c *client.Client, ctx context.Context) (client.Overridden, error) {
-				return c.SetOverride(ctx, asked)
-			})
+			return override(cmd, settings, asked)
 		},
 	}
 	command.Flags().Int32Var(&least, "min", 0, "instead of minReplicas")
 	command.Flags().Int32Var(&most, "max", 0, "instead of maxReplicas")
-	command.Flags().DurationVar(&lasts, "for", 0, "how long, such as 2h (default: until it is ended)")
+	command.Flags().Var(&lasts, "for", "how long, such as 2h or 2d (default: until it is ended)")
 	command.Flags().StringVar(&until, "until", "", "until when, such as 2026-03-02T14:00:00Z")
 	command.Flags().StringVar(&asked.Reason, "reason", "", "why, for the log")
 	command.Flags().BoolVar(&ends, "end", false, "end it now")
 	return command
 }
 
-// override asks something about the override and shows the one in force.
-func override(cmd *cobra.Command, settings *viper.Viper, changes bool, question func(*client.Client, context.Context) (client.Overridden, error)) error {
+// end is a time to come.
+func end(text string, now time.Time) (time.Time, error) {
+	t, err := time.Parse(time.RFC3339, text)
+	switch {
+	case err != nil:
+		return t, misused("--until must be a time such as 2026-03-02T14:00:00Z, got %q", text)
+	case !t.After(now):
+		return t, misused("--until must be in the future, got %s", text)
+	case t.Sub(now) > maxDuration:
+		return t, misused("--until must be within a year, got %s", text)
+	}
+	return t, nil
+}
+
+func override(cmd *cobra.Command, settings *viper.Viper, asked client.SetOverride) error {
 	p, err := reach(cmd, settings)
 	if err != nil {
 		return err
 	}
-	answer, err := answerTo(cmd.Context(), p, changes, func(ctx context.Context) (client.Overridden, error) { return question(p.Client, ctx) })
+	answer, err := answerTo(cmd.Context(), p, true, func(ctx context.Context) (client.Overridden, error) { return p.SetOverride(ctx, asked) })
 	if err != nil {
 		return err
 	}
 	return say(cmd, p.overriding(answer.Override)+"\nBounds: "+inForce(answer.Bounds))
+}
+
+func showOverride(cmd *cobra.Command, settings *viper.Viper) error {
+	p, err := reach(cmd, settings)
+	if err != nil {
+		return err
+	}
+	answer, err := answerTo(cmd.Context(), p, false, p.Override)
+	if err != nil {
+		return err
+	}
+	return say(cmd, p.overriding(answer.Override)+"\nBounds: "+inForce(answer.Bounds))
+}
+
+func endOverride(cmd *cobra.Command, settings *viper.Viper) error {
+	p, err := reach(cmd, settings)
+	if err != nil {
+		return err
+	}
+	before, err := answerTo(cmd.Context(), p, false, p.Override)
+	if err != nil {
+		return err
+	}
+	answer, err := answerTo(cmd.Context(), p, true, p.EndOverride)
+	if err != nil {
+		return err
+	}
+	told := "Ended the override"
+	if before.Override == nil {
+		told = "There was no override"
+	}
+	return say(cmd, told+"\nBounds: "+inForce(answer.Bounds))
 }
 
 func (p *process) overriding(o *bounds.Override) string {

@@ -30,6 +30,9 @@ func newPauseCommand(settings *viper.Viper) *cobra.Command {
 				}
 				pause.Replicas = &replicas
 			}
+			if err := checkReason(pause.Reason); err != nil {
+				return err
+			}
 			p, err := reach(cmd, settings)
 			if err != nil {
 				return err
@@ -58,8 +61,15 @@ func newResumeCommand(settings *viper.Viper) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			before, err := answerTo(cmd.Context(), p, false, p.Paused)
+			if err != nil {
+				return err
+			}
 			if _, err := answerTo(cmd.Context(), p, true, func(ctx context.Context) (any, error) { return nil, p.Resume(ctx) }); err != nil {
 				return err
+			}
+			if before == nil {
+				return say(cmd, "There was no pause")
 			}
 			return say(cmd, "Resumed")
 		},

@@ -64,6 +64,14 @@ func printable(text string) string {
 	return b.String()
 }
 
+// cut is the beginning of a text, at most so many characters.
+func cut(text string, most int) string {
+	if shown := []rune(text); len(shown) > most {
+		return string(shown[:most]) + "..."
+	}
+	return text
+}
+
 // printJSON prints an answer as it came, in a line. JSON has only those control
 // characters in it that it does not name; as escapes they mean the same.
 func printJSON(to io.Writer, answer json.RawMessage) error {

@@ -57,7 +57,7 @@ func newRecordsCommand(settings *viper.Viper) *cobra.Command {
 		},
 	}
 	command.Flags().IntVar(&selected.Limit, "limit", fewRecords, "how many, the latest")
-	command.Flags().StringVar(&since, "since", "", "only those that began after this: a duration such as 15m, or a time such as 2026-03-02T14:00:00Z")
+	command.Flags().StringVar(&since, "since", "", "only those that began after this: a duration such as 15m or 2d, or a time such as 2026-03-02T14:00:00Z")
 	command.Flags().BoolVarP(&follows, "follow", "f", false, "go on with those that come; with -o json one a line")
 	as.flag(command)
 	return command
@@ -68,12 +68,12 @@ func moment(text string, now time.Time) (time.Time, error) {
 	if text == "" {
 		return time.Time{}, nil
 	}
-	if ago, err := time.ParseDuration(text); err == nil && ago > 0 {
+	if ago, err := parsePeriod(text); err == nil && ago > 0 {
 		return now.Add(-ago), nil
 	}
 	t, err := time.Parse(time.RFC3339, text)
 	if err != nil {
-		return t, misused("--since must be a duration such as 15m, or a time such as 2026-03-02T14:00:00Z, got %q", text)
+		return t, misused("--since must be a duration such as 15m or 2d, or a time such as 2026-03-02T14:00:00Z, got %q", text)
 	}
 	return t, nil
 }
@@ -172,7 +172,7 @@ func (p *process) follow(ctx context.Context, last string, show func(json.RawMes
 		case ctx.Err() != nil:
 			return nil // whoever looked on has seen enough
 		case errors.Is(broken, api.ErrNotRunning) && breaks > 0:
-			return fmt.Errorf("the autoscaler of %s has ended", p.id)
+			return fmt.Errorf("the autoscaler of %s has ended", printable(p.id))
 		case refused, errors.Is(broken, api.ErrNotRunning):
 			return p.explain(broken)
 		case breaks == maxBreaks:
@@ -208,16 +208,34 @@ func (t *table) print(records ...client.Record) error {
 		if r.Decision != nil {
 			count = fmt.Sprintf("%d -> %d", r.Decision.Current, r.Decision.Desired)
 		}
-		why := trouble(r)
-		if why == "" {
-			why = printable(r.Explanation)
-		}
-		err := t.row(r.Time.Local().Format("Jan _2 15:04:05"), age(t.now.Sub(r.Time)), printable(string(r.Trigger.Kind)), evaluated, count, outcome(r), why)
+		err := t.row(r.Time.Local().Format("Jan _2 15:04:05"), age(t.now.Sub(r.Time)), printable(string(r.Trigger.Kind)), evaluated, count, outcome(r), why(r))
 		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// why is a run's decision in words, with what failed before it, or what it waits
+// for after it.
+func why(r client.Record) string {
+	decided := printable(r.Explanation)
+	if r.Failure == nil {
+		return joined(decided, trouble(r))
+	}
+	failed := trouble(r)
+	if last := lastWords(r.Failure.Stderr, 1, maxLastLine); len(last) > 0 {
+		failed += ": " + strings.TrimSpace(last[0])
+	}
+	// That it was not evaluated goes without saying.
+	return joined(failed, strings.TrimPrefix(decided, "not evaluated, "))
+}
+
+func joined(one, other string) string {
+	if one == "" || other == "" {
+		return one + other
+	}
+	return one + "; " + other
 }
 
 // row prints a line. The widths are fixed, since the lines to come are not known.

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/viper"
@@ -73,6 +74,7 @@ func printStatus(to io.Writer, s client.Status) error {
 	}
 	b.bounds(s)
 	b.intents(s)
+	b.config(s.Config)
 	b.condition(s)
 	b.runs(s)
 	b.metrics(s)
@@ -81,14 +83,15 @@ func printStatus(to io.Writer, s client.Status) error {
 	return b.to.Flush()
 }
 
-// counts are the current and the desired count, and the evaluated.
+// counts are the count that is known, the one that is desired if it is another,
+// and the evaluated.
 func counts(s client.Status) string {
 	r := s.Replicas
 	if r.Current == nil {
 		return "not known yet"
 	}
 	words := strconv.Itoa(int(*r.Current))
-	if r.Desired != nil {
+	if r.Desired != nil && *r.Desired != *r.Current {
 		words += fmt.Sprintf(" -> %d", *r.Desired)
 	}
 	if r.Evaluated != nil {
@@ -118,6 +121,24 @@ func (b block) intents(s client.Status) {
 	if o := s.Override; o != nil {
 		b.line("Override", "%s%s", overriding(o), because(o.Reason))
 	}
+}
+
+// config is what differs from the configuration file.
+func (b block) config(c *client.ConfigStatus) {
+	if c == nil {
+		return
+	}
+	about := "Config"
+	tell := func(format, words string) {
+		if words != "" {
+			b.line(about, format, printable(words))
+			about = ""
+		}
+	}
+	tell("changed while running: %s", strings.Join(c.Live, ", "))
+	tell("changed in the file, takes a restart: %s", strings.Join(c.NeedsRestart, ", "))
+	fault, _, _ := strings.Cut(c.FileError, "\n")
+	tell("the file has changed but is not valid, so it is not heeded: %s", fault)
 }
 
 // condition is what is not as it should be, or as usual.
@@ -153,6 +174,11 @@ func (b block) runs(s client.Status) {
 		if why := trouble(*r); why != "" {
 			b.line("", "%s", why)
 		}
+		if r.Failure != nil {
+			for _, line := range lastWords(r.Failure.Stderr, maxLastLines, maxLastCharacters) {
+				b.line("", "| %s", line)
+			}
+		}
 	}
 	if s.NextRun != nil {
 		b.line("Next run", "in %s", age(s.NextRun.Sub(s.Time)))
@@ -169,11 +195,7 @@ func (b block) metrics(s client.Status) {
 	}
 	b.line("Metrics", "%d, %s old", m.Total, age(time.Duration(m.AgeSeconds*float64(time.Second))))
 	for _, value := range m.Values {
-		shown := []rune(printable(strings.TrimRight(value.Value, "\r\n")))
-		if len(shown) > maxValue {
-			shown = append(shown[:maxValue], []rune("...")...)
-		}
-		b.line("", "%s: %s", printable(value.Resource), string(shown))
+		b.line("", "%s: %s", printable(value.Resource), cut(printable(strings.TrimRight(value.Value, "\r\n")), maxValue))
 	}
 	if more := m.Total - len(m.Values); more > 0 {
 		b.line("", "and %d more", more)
@@ -194,10 +216,47 @@ func (b block) git(s client.Status) {
 		b.line("", "last commit %.12s, %s ago", printable(g.LastCommit), age(s.Time.Sub(g.LastCommitTime)))
 	}
 	if p := g.Pending; p != nil {
-		b.line("", "pending for %s: %d -> %d%s", age(s.Time.Sub(p.Since)), p.From, p.To, because(p.Reason))
+		b.line("", "pending for %s: %d -> %d%s%s", age(s.Time.Sub(p.Since)), p.From, p.To, due(p.Due, s.Time), because(p.Reason))
+	}
+	if a := g.Arriving; a != nil {
+		b.line("", "pushed %d, the target still has %d, for %s: whoever applies the repository is waited for", a.Replicas, a.Live, age(s.Time.Sub(a.Since)))
 	}
 	if g.LastError != "" {
 		b.line("", "failed: %s", printable(g.LastError))
+	}
+	b.diff(g.Diff)
+}
+
+// due says when something is tried.
+func due(at *time.Time, now time.Time) string {
+	switch {
+	case at == nil || at.IsZero():
+		return ""
+	case !at.After(now):
+		return ", tried now"
+	}
+	return ", tried in " + age(at.Sub(now))
+}
+
+// maxDiff is how much of a diff is shown, in lines, and maxDiffLine how much of
+// each, in characters.
+const (
+	maxDiff     = 20
+	maxDiffLine = 200
+)
+
+// diff is what the next commit would change.
+func (b block) diff(diff string) {
+	if strings.TrimSpace(diff) == "" {
+		return
+	}
+	lines := strings.Split(strings.TrimRight(diff, "\n"), "\n")
+	b.line("", "would change:")
+	for _, line := range lines[:min(len(lines), maxDiff)] {
+		b.line("", "  %s", cut(printable(strings.TrimRight(line, "\r")), maxDiffLine))
+	}
+	if more := len(lines) - maxDiff; more > 0 {
+		b.line("", "  and %d more lines", more)
 	}
 }
 
@@ -230,6 +289,35 @@ func trouble(r client.Record) string {
 		return fmt.Sprintf("%s: %s", printable(string(f.Stage)), printable(f.Message))
 	}
 	return printable(r.Deferred)
+}
+
+// How much is shown of what a failing hook said: in the status of its last
+// lines, among records of the last one. Characters are counted as printed.
+const (
+	maxLastLines      = 5
+	maxLastCharacters = 500
+	maxLastLine       = 200
+)
+
+// lastWords are the last lines that are not empty, at most so many and so many
+// characters together, as they can be printed.
+func lastWords(stderr string, most, left int) []string {
+	var last []string
+	for line := range strings.Lines(stderr) {
+		if strings.TrimSpace(line) != "" {
+			last = append(last, strings.TrimRightFunc(line, unicode.IsSpace))
+		}
+	}
+	last = last[max(0, len(last)-most):]
+	for i := len(last) - 1; i >= 0; i-- {
+		shown := []rune(printable(last[i]))
+		if len(shown) > left {
+			last[i] = "..." + string(shown[len(shown)-left:])
+			return last[i:]
+		}
+		last[i], left = string(shown), left-len(shown)
+	}
+	return last
 }
 
 // seconds is a short duration.

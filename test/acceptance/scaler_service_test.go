@@ -61,7 +61,7 @@ func TestLookingAtAnAutoscaler(t *testing.T) {
 	d.waitForReplicas(3)
 	p.waitForLine(0, "msg=Scaled")
 	for command, want := range map[string]string{
-		"status":          `(?s)Target:    apps/v1 Deployment \S+/web\nReplicas:  \d+ -> 3 \(evaluated 3\)\nWhy:       evaluated 3 \(queue of 420\)\n.*Last run:`,
+		"status":          `(?s)Target:    apps/v1 Deployment \S+/web\nReplicas:  3 \(evaluated 3\)\nWhy:       evaluated 3 \(queue of 420\)\n.*Last run:`,
 		"records":         `(?s)^TIME .* interval  3          2 -> 3    scaled    evaluated 3 \(queue of 420\)\n`,
 		"status -o json":  `^\{"id":.*\}\n$`,
 		"records -o json": `^\{"records":\[\{.*\}\]\}\n$`,
