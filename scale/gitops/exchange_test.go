@@ -10,9 +10,12 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/go-git/go-git/v5/plumbing"
+	"github.com/go-git/go-git/v5/plumbing/storer"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/custom-pod-autoscaler/custom-pod-autoscaler/config"
@@ -74,40 +77,87 @@ func TestAnswersThatAreNoneOfGits(t *testing.T) {
 	}
 }
 
-// stuck is a repository whose pushes do not end when they are told to.
+// stuck is a repository whose exchanges do not end when they are told to.
 type stuck struct {
 	local
-	release chan struct{}
+	fetching, pushing bool
+	exchanges         atomic.Int32
+	release           chan struct{}
 }
 
-func (s *stuck) push(context.Context, plumbing.Hash, plumbing.Hash, *draft) error {
-	<-s.release
-	return nil
+func (s *stuck) fetch(ctx context.Context, depth int) (plumbing.Hash, storer.EncodedObjectStorer, error) {
+	if s.fetching {
+		s.exchanges.Add(1)
+		<-s.release
+	}
+	return s.local.fetch(ctx, depth)
 }
 
-// An exchange that does not end is left to itself; the next is done with
-// another copy.
-func TestAnExchangeThatHangs(t *testing.T) {
-	repository := bare(t)
-	c := settings(repository)
-	c.Timeout = 200
-	r := made(t, c, Options{})
-	release, first := make(chan struct{}), true
-	t.Cleanup(func() { close(release) })
-	way := r.connect
+func (s *stuck) push(ctx context.Context, tip, commit plumbing.Hash, d *draft) error {
+	err := s.local.push(ctx, tip, commit, d)
+	if s.pushing {
+		s.exchanges.Add(1)
+		<-s.release
+	}
+	return err
+}
+
+// hangs has the first copy hang, until it is released.
+func hangs(r *Repository, s *stuck) {
+	s.local, s.release = local{path: r.place.Path, branch: "refs/heads/main"}, make(chan struct{})
+	way, first := r.connect, true
 	r.connect = func() (remote, error) {
 		if !first {
 			return way()
 		}
 		first = false
-		return &stuck{local: local{path: repository, branch: "refs/heads/main"}, release: release}, nil
+		return s, nil
 	}
+}
+
+// A fetch that does not end is left to itself. There is no other until it does,
+// however often one is asked for; then all goes on, with another copy.
+func TestAFetchThatHangs(t *testing.T) {
+	repository := bare(t)
+	c := settings(repository)
+	c.Timeout = 300
+	r := made(t, c, Options{})
+	s := &stuck{fetching: true}
+	hangs(r, s)
+	r.pace.first, r.pace.last = time.Millisecond, time.Millisecond
 	begin(t, r)
-	if err := r.Write(t.Context(), decision(3, 5)); err != nil {
-		t.Error(err)
+	if err := r.Write(t.Context(), decision(3, 5)); !errors.Is(err, errStuck) {
+		t.Errorf("got %v", err)
 	}
+	eventually(t, "it is tried again and again", func() bool { return r.Status().Failures > 20 })
+	if got := s.exchanges.Load(); got != 1 {
+		t.Errorf("%d exchanges hang", got)
+	}
+	close(s.release)
+	eventually(t, "it is pushed", func() bool { return r.Status().Pending == nil })
 	if got := commits(t, repository); got != 2 {
 		t.Errorf("%d commits", got)
+	}
+}
+
+// A push hangs that was done: it is found, and not done again over what somebody
+// else has pushed since.
+func TestAPushThatHangs(t *testing.T) {
+	repository := bare(t)
+	c := settings(repository)
+	c.Timeout = 300
+	r := made(t, c, Options{})
+	s := &stuck{pushing: true}
+	hangs(r, s)
+	begin(t, r)
+	if err := r.Write(t.Context(), decision(3, 5)); !errors.Is(err, errStuck) {
+		t.Errorf("got %v", err)
+	}
+	commitFiles(t, repository, "Scale by hand", map[string]string{manifestPath: strings.Replace(manifest, "3", "9", 1)})
+	close(s.release)
+	eventually(t, "it is known to be pushed", func() bool { return r.Status().Pending == nil })
+	if got := commits(t, repository); got != 3 || !strings.Contains(show(t, repository, manifestPath), "replicas: 9") {
+		t.Errorf("%d commits\n%s", got, show(t, repository, manifestPath))
 	}
 }
 

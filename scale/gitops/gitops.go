@@ -106,8 +106,10 @@ type Repository struct {
 	connect func() (remote, error)
 	pace    pace
 
-	// remote is Run's alone.
-	remote remote
+	// remote is Run's alone, and so is hanging, which ends with an exchange that
+	// was left to itself.
+	remote  remote
+	hanging chan struct{}
 	// updates are those that wait for Run.
 	updates chan *update
 	// changed has Run look at what is pending.

@@ -515,8 +515,16 @@ func (r *Repository) fetch(ctx context.Context, depth int) (tip plumbing.Hash, s
 }
 
 // bounded does one exchange, within gitOps.timeout. One that does not end then
-// is left to itself, with the copy it uses.
+// is left to itself, with the copy it uses; until it does there is no other.
 func (r *Repository) bounded(ctx context.Context, exchange func(context.Context, remote) error) error {
+	select {
+	case <-r.hanging:
+		r.hanging = nil
+	default:
+		if r.hanging != nil {
+			return fmt.Errorf("%w, and has not ended yet", errStuck)
+		}
+	}
 	if r.remote == nil {
 		made, err := r.connect()
 		if err != nil {
@@ -541,7 +549,10 @@ func (r *Repository) bounded(ctx context.Context, exchange func(context.Context,
 		return timely(ctx, err)
 	case <-grace.C:
 		r.remote = nil
+		over := make(chan struct{})
+		r.hanging = over
 		go func() {
+			defer close(over)
 			err := <-ended
 			_ = with.close()
 			r.log.Debug("An exchange that was left to itself has ended", "autoscaler", r.id, "error", err)
