@@ -368,7 +368,7 @@ func TestUpdatesThatAreRefused(t *testing.T) {
 		{"apps/web/deployment.yaml/x", "x", "m", "is a file, so nothing lies below it"},
 		{"apps/x\n", "x", "m", "control characters"},
 		{"apps/x", strings.Repeat("x", 1<<20+1), "m", "at most 1048576 bytes"},
-		{"apps/x", "x", " ", "must say something"},
+		{"apps/x", "x", " ", "commit_message: is required"},
 		{"apps/x", "x", strings.Repeat("x", 5000), "at most 4096 bytes"},
 	} {
 		_, err := r.Update(t.Context(), File{Path: test.path, Content: test.content, Message: test.message})

@@ -360,8 +360,23 @@ func (r *Repository) Withdraw() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.config.Mode == config.GitInstead && r.pending != nil {
-		r.pending.settle(errWithdrawn)
-		r.pending = nil
+		r.giveUp()
+	}
+}
+
+// giveUp is for whoever holds the lock. With what is pending goes why that has
+// failed.
+func (r *Repository) giveUp() {
+	r.pending.settle(errWithdrawn)
+	r.pending = nil
+	r.rest()
+}
+
+// rest forgets failures when nothing is left that would be tried again, for
+// whoever holds the lock.
+func (r *Repository) rest() {
+	if r.pending == nil && r.dry == nil {
+		r.failures, r.retry, r.status.LastError = 0, time.Time{}, ""
 	}
 }
 
@@ -377,8 +392,7 @@ func (r *Repository) Record(w Wanted) {
 	case w.DryRun:
 		r.dry = &w
 	case r.recorded != nil && r.recorded.same(w):
-		r.pending.settle(errWithdrawn)
-		r.pending = nil
+		r.giveUp()
 	case leads:
 		r.want(w)
 	}
@@ -472,8 +486,12 @@ func (r *Repository) Status() Status {
 	return status
 }
 
-// maxUpdates is how many updates wait at most.
-const maxUpdates = 16
+// maxUpdates is how many updates wait at most, and maxExchanges for how many
+// exchanges that do not end.
+const (
+	maxUpdates   = 16
+	maxExchanges = 3
+)
 
 // File is a file that somebody wants committed.
 type File struct {
@@ -492,6 +510,9 @@ func (r *Repository) Update(ctx context.Context, f File) (Outcome, error) {
 	if err := r.checkUpdate(f); err != nil {
 		return Outcome{}, err
 	}
+	timeout := maxExchanges * r.config.Timeout.Duration()
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("not done within %s", timeout))
+	defer cancel()
 	u := &update{File: f, ctx: ctx, id: rand.Text(), result: make(chan updated, 1)}
 	select {
 	case r.updates <- u:
@@ -501,6 +522,8 @@ func (r *Repository) Update(ctx context.Context, f File) (Outcome, error) {
 	select {
 	case done := <-u.result:
 		return done.Outcome, done.err
+	case <-r.stopped:
+		return Outcome{}, fmt.Errorf("committing %s: %w", f.Path, errStopped)
 	case <-ctx.Done():
 		return Outcome{}, fmt.Errorf("committing %s: %w", f.Path, context.Cause(ctx))
 	}

@@ -80,6 +80,8 @@ func (r *Repository) Run(ctx context.Context) error {
 	}
 }
 
+var errStopped = errors.New("the process is stopping")
+
 func (r *Repository) stop() {
 	r.stops.Do(func() { close(r.stopped) })
 	r.mu.Lock()
@@ -88,7 +90,7 @@ func (r *Repository) stop() {
 	for {
 		select {
 		case u := <-r.updates:
-			u.result <- updated{err: errors.New("the process is stopping")}
+			u.result <- updated{err: errStopped}
 		default:
 			if r.remote != nil {
 				_ = r.remote.close()
@@ -235,6 +237,7 @@ func (r *Repository) settled(p *pending, d done) {
 		err := fmt.Errorf("committing to %s: %w", r.status.Repository, d.err)
 		p.uncertain = d.uncertain
 		r.failed(err)
+		r.rest() // It may have been withdrawn meanwhile.
 		p.settle(err)
 		return
 	}

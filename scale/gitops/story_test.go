@@ -301,6 +301,60 @@ func TestAPendingCountThatIsNotWantedAnyMore(t *testing.T) {
 	}
 }
 
+// What cannot be committed is withdrawn: nothing is at fault any more, and
+// another count is tried at once.
+func TestAFailureThatIsWithdrawn(t *testing.T) {
+	for _, mode := range []config.GitMode{config.GitInstead, config.GitRecord} {
+		t.Run(string(mode), func(t *testing.T) {
+			p := overHTTPSServer(t)
+			p.settings.Mode = mode
+			r := made(t, p.settings, Options{})
+			r.pace.first, r.pace.last = time.Hour, time.Hour
+			begin(t, r)
+			write := func(from, to int32) {
+				if mode == config.GitInstead {
+					_ = r.Write(t.Context(), decision(from, to))
+				} else {
+					r.Record(Wanted{Replicas: &to, From: from})
+				}
+			}
+			write(3, 5)
+			eventually(t, "it is committed", func() bool { return r.Status().LastCommit != "" && r.Status().Pending == nil })
+			p.interfere.set(func(i *interference) { i.down = true })
+			write(5, 6)
+			eventually(t, "it fails", func() bool { return r.Status().LastError != "" })
+			p.interfere.set(func(i *interference) { i.down = false })
+			if mode == config.GitInstead {
+				r.Withdraw()
+			} else {
+				write(6, 5)
+			}
+			if status := r.Status(); status.Pending != nil || status.LastError != "" || status.Failures != 1 {
+				t.Errorf("status %+v", status)
+			}
+			write(5, 7)
+			eventually(t, "it is committed", func() bool { return commits(t, p.repository) == 3 })
+		})
+	}
+}
+
+// An update that nobody is there to do any more, or that nobody has done in
+// three times the timeout of an exchange, is not waited for.
+func TestUpdatesThatNobodyDoes(t *testing.T) {
+	c := settings(bare(t))
+	r := made(t, c, Options{})
+	stop := begin(t, r)
+	stop()
+	if _, err := r.Update(t.Context(), File{Path: "apps/x", Content: "x", Message: "m"}); !errors.Is(err, errStopped) {
+		t.Errorf("got %v", err)
+	}
+	c.Timeout = 20
+	r = made(t, c, Options{})
+	if _, err := r.Update(t.Context(), File{Path: "apps/x", Content: "x", Message: "m"}); err == nil || !strings.Contains(err.Error(), "not done within 60ms") {
+		t.Errorf("got %v", err)
+	}
+}
+
 // A server that accepts connections and says nothing: the timeout holds, and
 // so does the end of the process.
 func TestASilentServer(t *testing.T) {
