@@ -96,6 +96,9 @@ type GitStatus struct {
 	Mode           string    `json:"mode"`
 	LastCommit     string    `json:"lastCommit,omitempty"`
 	LastCommitTime time.Time `json:"lastCommitTime,omitzero"`
+	// Commits and Failures are how many there were since the process started.
+	Commits  uint64 `json:"commits"`
+	Failures uint64 `json:"failures"`
 	// Pending is what is to be committed, nil if nothing is.
 	Pending *GitPending `json:"pending,omitempty"`
 	// Arriving is what was pushed and is not in the cluster yet, nil if nothing is.
@@ -105,10 +108,12 @@ type GitStatus struct {
 	Diff string `json:"diff,omitempty"`
 }
 
-// GitPending is a count that is to be committed.
+// GitPending is what is to be committed; what is nil stays as it is.
 type GitPending struct {
 	From   int32     `json:"from"`
-	To     int32     `json:"to"`
+	To     *int32    `json:"to,omitempty"`
+	Min    *int32    `json:"minReplicas,omitempty"`
+	Max    *int32    `json:"maxReplicas,omitempty"`
 	Since  time.Time `json:"since"`
 	Reason string    `json:"reason,omitempty"`
 	// Due is when it is tried, nil if that is not known.

@@ -204,21 +204,18 @@ func golden(t *testing.T, name, printed string) {
 }
 
 func TestStatus(t *testing.T) {
-	golden(t, "status", printed(t, wrote(t)))
+	golden(t, "status", printed(t, example(t)))
 	golden(t, "status-fresh", asks(t, described(t).Mock(map[string]string{"status": "freshStatus"}), "status"))
 }
 
-// wrote is a status after a run that has scaled: the count that it wrote is the
-// one that is known.
-func wrote(t *testing.T) client.Status {
+// example is the status of the document.
+func example(t *testing.T) client.Status {
 	t.Helper()
 	example, err := described(t).Example("status")
 	if err != nil {
 		t.Fatal(err)
 	}
-	status := decode[client.Status](t, string(example))
-	status.Replicas.Current = status.Replicas.Desired
-	return status
+	return decode[client.Status](t, string(example))
 }
 
 func printed(t *testing.T, status client.Status) string {
@@ -356,7 +353,7 @@ func TestHeld(t *testing.T) {
 
 // A status that has everything, and worse: text that a terminal would obey.
 func TestStatusOfEverything(t *testing.T) {
-	status := wrote(t)
+	status := example(t)
 	at := func(d time.Duration) time.Time { return status.Time.Add(d) }
 	status.Explanation = "evaluated 14 (\x1b[2J\x1b]0;owned\x07), paused"
 	status.Bounds.Conflict = "minReplicas 20, by override, is above maxReplicas 10, by the configuration: maxReplicas counts less and is raised to 20"
@@ -373,7 +370,7 @@ func TestStatusOfEverything(t *testing.T) {
 	status.Git = &client.GitStatus{
 		Repository: "https://git.example/shop.git", Branch: "main", File: "apps/web/values.yaml", Mode: "instead",
 		LastCommit: "3b18e512dba79e4c8300dd08aeb37f8e728b8dad", LastCommitTime: at(-26 * time.Hour), LastError: "pushing: rejected",
-		Pending: &client.GitPending{From: 3, To: 10, Since: at(-5 * time.Minute), Reason: "evaluated 14"},
+		Pending: &client.GitPending{From: 3, To: new(int32(10)), Since: at(-5 * time.Minute), Reason: "evaluated 14"},
 	}
 	encoded, err := json.Marshal(status)
 	if err != nil {

@@ -216,7 +216,7 @@ func (b block) git(s client.Status) {
 		b.line("", "last commit %.12s, %s ago", printable(g.LastCommit), age(s.Time.Sub(g.LastCommitTime)))
 	}
 	if p := g.Pending; p != nil {
-		b.line("", "pending for %s: %d -> %d%s%s", age(s.Time.Sub(p.Since)), p.From, p.To, due(p.Due, s.Time), because(p.Reason))
+		b.line("", "pending for %s: %s%s%s", age(s.Time.Sub(p.Since)), wanted(*p), due(p.Due, s.Time), because(p.Reason))
 	}
 	if a := g.Arriving; a != nil {
 		b.line("", "pushed %d, the target still has %d, for %s: whoever applies the repository is waited for", a.Replicas, a.Live, age(s.Time.Sub(a.Since)))
@@ -225,6 +225,21 @@ func (b block) git(s client.Status) {
 		b.line("", "failed: %s", printable(g.LastError))
 	}
 	b.diff(g.Diff)
+}
+
+// wanted is what is to be committed.
+func wanted(p client.GitPending) string {
+	var words []string
+	if p.To != nil {
+		words = append(words, fmt.Sprintf("%d -> %d", p.From, *p.To))
+	}
+	if p.Min != nil {
+		words = append(words, fmt.Sprintf("minReplicas %d", *p.Min))
+	}
+	if p.Max != nil {
+		words = append(words, fmt.Sprintf("maxReplicas %d", *p.Max))
+	}
+	return strings.Join(words, ", ")
 }
 
 // due says when something is tried.
