@@ -94,7 +94,7 @@ func dryRun(r *http.Request) (bool, error) {
 	for name := range r.URL.Query() {
 		// Whoever misspells it does not mean to scale.
 		if name != "dry_run" && strings.EqualFold(strings.NewReplacer("_", "", "-", "").Replace(name), "dryrun") {
-			return false, fmt.Errorf("unknown query parameter '%s': it is 'dry_run'", shorten(name))
+			return false, fmt.Errorf("unknown query parameter '%s': it is 'dry_run'", legible(name))
 		}
 	}
 	value, err := parameter(r, "dry_run")

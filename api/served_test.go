@@ -86,7 +86,8 @@ type served struct {
 	git     *repository
 	handler http.Handler
 	log     *safeBuffer
-	t       *testing.T
+	backend Backend
+	t       testing.TB
 
 	mu sync.Mutex
 	// tallied counts the requests.
@@ -132,7 +133,7 @@ func (r *repository) Update(_ context.Context, f gitops.File) (gitops.Outcome, e
 
 // serveAll starts an autoscaler of 2 replicas that wants 14, and serves it on the
 // port, or on the control socket where the configuration is nil.
-func serveAll(t *testing.T, c *config.API) *served {
+func serveAll(t testing.TB, c *config.API) *served {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "config.yaml")
 	if err := os.WriteFile(path, []byte(`
@@ -192,16 +193,23 @@ evaluate: {type: shell, shell: {entrypoint: evaluate}}
 			fmt.Fprintln(w, "up 1")
 		}),
 	}
-	if c == nil {
-		s.handler = newControlHandler(b, nil)
-		return s
-	}
-	authenticator, err := auth.New(*c, auth.Target{Namespace: "shop", Name: "web"}, nil, log)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.handler = newHandler(*c, b, authenticator, nil)
+	s.backend = b
+	s.handle(c)
 	return s
+}
+
+// handle has the backend served.
+func (s *served) handle(c *config.API) {
+	s.t.Helper()
+	if c == nil {
+		s.handler = newControlHandler(s.backend, nil)
+		return
+	}
+	authenticator, err := auth.New(*c, auth.Target{Namespace: "shop", Name: "web"}, nil, s.backend.Log)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.handler = newHandler(*c, s.backend, authenticator, nil)
 }
 
 // ask makes a request, and holds it and the answer to the document.

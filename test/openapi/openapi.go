@@ -89,6 +89,19 @@ type Operation struct {
 	ID, Method, Path, Tag, Summary string
 	// Role is what x-role says, RoleWithoutAuth x-role-without-auth.
 	Role, RoleWithoutAuth string
+	// Parameters are those it takes, the path's among them.
+	Parameters []Parameter
+	// Fields are those of its body, such as behavior.scaleUp.policies[].type, and
+	// Bodies examples of it; nil without one.
+	Fields []string
+	Bodies [][]byte
+}
+
+// Parameter is one that an operation takes.
+type Parameter struct {
+	Name string
+	// In is "query", "header" or "path".
+	In string
 }
 
 // Operations are those of the document, by tag, path and method, the tags in
@@ -99,9 +112,16 @@ func (d *Document) Operations() []Operation {
 		for method, o := range item.Operations() {
 			role, _ := o.Extensions["x-role"].(string)
 			without, _ := o.Extensions["x-role-without-auth"].(string)
-			operations = append(operations, Operation{
+			operation := Operation{
 				ID: o.OperationID, Method: method, Path: path, Tag: o.Tags[0], Summary: o.Summary, Role: role, RoleWithoutAuth: without,
-			})
+			}
+			for _, parameter := range slices.Concat(item.Parameters, o.Parameters) {
+				operation.Parameters = append(operation.Parameters, Parameter{Name: parameter.Value.Name, In: parameter.Value.In})
+			}
+			if o.RequestBody != nil {
+				operation.Fields, operation.Bodies = body(o.RequestBody.Value.Content.Get("application/json"))
+			}
+			operations = append(operations, operation)
 		}
 	}
 	tag := func(o Operation) int {
@@ -116,6 +136,33 @@ func (d *Document) Operations() []Operation {
 		)
 	})
 	return operations
+}
+
+// body is what a request may hold, and examples of it.
+func body(content *openapi3.MediaType) (names []string, examples [][]byte) {
+	names = fields(content.Schema.Value, "")
+	slices.Sort(names)
+	for _, name := range slices.Sorted(maps.Keys(content.Examples)) {
+		// What was read from YAML can be written as JSON.
+		example, _ := json.Marshal(content.Examples[name].Value.Value)
+		examples = append(examples, example)
+	}
+	return names, examples
+}
+
+// fields are the names in an object, and those within them.
+func fields(schema *openapi3.Schema, within string) (names []string) {
+	for name, property := range schema.Properties {
+		path := strings.TrimPrefix(within+"."+name, ".")
+		names = append(names, path)
+		for _, one := range append(openapi3.SchemaRefs{property}, property.Value.AnyOf...) {
+			names = append(names, fields(one.Value, path)...)
+			if one.Value.Items != nil {
+				names = append(names, fields(one.Value.Items.Value, path+"[]")...)
+			}
+		}
+	}
+	return names
 }
 
 // Example is the one of that name, as JSON.
