@@ -41,10 +41,13 @@ const (
 // files: the tip of the branch, its whole tree, and no history. It has one
 // owner.
 type clone struct {
-	// parent is where the folder is made; empty is the system's place.
-	parent string
-	dir    string
-	store  *filesystem.Storage
+	// parent is where the folder is made, of that name; an empty parent is the
+	// system's place.
+	parent, name string
+	home         *home
+	// dir is the copy's own, within home.
+	dir   string
+	store *filesystem.Storage
 	// tip is the commit it holds, with so many of the branch.
 	tip     plumbing.Hash
 	depth   int
@@ -62,9 +65,9 @@ func (c *clone) prepare() error {
 		}
 		c.forget()
 	}
-	dir, err := os.MkdirTemp(c.parent, "gitops-")
+	dir, err := c.folder()
 	if err != nil {
-		return fmt.Errorf("making a folder for the copy of the repository (TMPDIR says where): %w", err)
+		return err
 	}
 	c.dir = dir
 	c.store = filesystem.NewStorage(osfs.New(dir, osfs.WithBoundOS()), cache.NewObjectLRU(cacheBytes))
@@ -73,6 +76,27 @@ func (c *clone) prepare() error {
 		return fmt.Errorf("making the copy of the repository: %w", err)
 	}
 	return os.MkdirAll(filepath.Join(dir, "objects", "pack"), 0o700)
+}
+
+// folder makes one for a copy.
+func (c *clone) folder() (string, error) {
+	if c.home != nil {
+		if dir, err := os.MkdirTemp(c.home.path, "copy-"); err == nil {
+			return dir, nil
+		}
+		_ = c.home.close() // Somebody has removed it.
+		c.home = nil
+	}
+	h, err := openHome(c.parent, c.name)
+	if err != nil {
+		return "", err
+	}
+	c.home = h
+	dir, err := os.MkdirTemp(h.path, "copy-")
+	if err != nil {
+		return "", fmt.Errorf("making a folder for the copy of the repository (TMPDIR says where): %w", err)
+	}
+	return dir, nil
 }
 
 func (c *clone) outgrown() bool {
@@ -95,18 +119,25 @@ func (c *clone) size() int64 {
 }
 
 // forget removes the copy; the next fetch makes a new one.
-func (c *clone) forget() { _ = c.close() }
-
-func (c *clone) close() error {
+func (c *clone) forget() {
 	if c.store != nil {
 		_ = c.store.Close()
 	}
-	dir := c.dir
-	*c = clone{parent: c.parent}
-	if dir == "" {
+	if c.dir != "" {
+		_ = os.RemoveAll(c.dir)
+	}
+	*c = clone{parent: c.parent, name: c.name, home: c.home}
+}
+
+// close removes the copy and its folder.
+func (c *clone) close() error {
+	c.forget()
+	if c.home == nil {
 		return nil
 	}
-	return os.RemoveAll(dir)
+	h := c.home
+	c.home = nil
+	return h.close()
 }
 
 // request asks for the tip, telling what is there already.

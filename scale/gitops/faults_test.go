@@ -461,7 +461,7 @@ func TestTheCopy(t *testing.T) {
 	}
 	copies := func() []string {
 		t.Helper()
-		found, err := filepath.Glob(filepath.Join(dir, "*"))
+		found, err := filepath.Glob(filepath.Join(dir, "*", "*"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -498,11 +498,15 @@ func TestTheCopy(t *testing.T) {
 	if after := copies(); len(after) != 1 || after[0] == before[0] {
 		t.Errorf("the copies are %v, and were %v", after, before)
 	}
-	stop()
-	if left := copies(); len(left) > 0 {
-		t.Errorf("left behind: %v", left)
+	if err := os.RemoveAll(filepath.Dir(copies()[0])); err != nil {
+		t.Fatal(err)
 	}
-	if got := commits(t, p.repository); got != 1+5+5 {
+	write()
+	stop()
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+	if got := commits(t, p.repository); got != 1+5+6 {
 		t.Errorf("%d commits", got)
 	}
 	sound(t, p.repository)

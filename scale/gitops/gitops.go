@@ -273,7 +273,7 @@ func (r *Repository) reach(dir string) error {
 		way = &overHTTPS{base: strings.TrimSuffix(r.place.String(), "/"), access: access}
 	}
 	r.connect = func() (remote, error) {
-		return &server{transport: way, branch: branch, clone: &clone{parent: dir}}, nil
+		return &server{transport: way, branch: branch, clone: &clone{parent: dir, name: homeName(r.id, r.status.Repository)}}, nil
 	}
 	return way.check()
 }
