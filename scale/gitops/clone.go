@@ -5,6 +5,7 @@ package gitops
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -33,6 +34,9 @@ const (
 	maxFetches = 200
 	// maxGrowth is by how much the copy may grow beyond its first fetch.
 	maxGrowth = 64 << 20
+	// maxFetchBytes is the largest answer that is taken in, which ends up on the
+	// disk.
+	maxFetchBytes = 1 << 30
 	// cacheBytes is how much of the objects is kept in memory.
 	cacheBytes = 4 * cache.MiByte
 )
@@ -45,6 +49,8 @@ type clone struct {
 	// system's place.
 	parent, name string
 	home         *home
+	// most is the largest answer, in bytes; 0 is maxFetchBytes.
+	most int64
 	// dir is the copy's own, within home.
 	dir   string
 	store *filesystem.Storage
@@ -126,7 +132,7 @@ func (c *clone) forget() {
 	if c.dir != "" {
 		_ = os.RemoveAll(c.dir)
 	}
-	*c = clone{parent: c.parent, name: c.name, home: c.home}
+	*c = clone{parent: c.parent, name: c.name, home: c.home, most: c.most}
 }
 
 // close removes the copy and its folder.
@@ -200,6 +206,7 @@ func (c *clone) receive(answer io.Reader, shallow bool, can *capability.List) er
 	if can.Supports(capability.Sideband64k) {
 		answer = sideband.NewDemuxer(sideband.Sideband64k, answer)
 	}
+	answer = &limited{from: answer, left: cmp.Or(c.most, maxFetchBytes)}
 	if err := packfile.UpdateObjectStorage(c.store, answer); err != nil && !errors.Is(err, packfile.ErrEmptyPackfile) {
 		return err
 	}
@@ -209,6 +216,24 @@ func (c *clone) receive(answer io.Reader, shallow bool, can *capability.List) er
 	}
 	return nil
 }
+
+// limited ends with errTooLarge once more was read than is allowed.
+type limited struct {
+	from io.Reader
+	left int64
+}
+
+func (l *limited) Read(into []byte) (int, error) {
+	n, err := l.from.Read(into)
+	if l.left -= int64(n); l.left < 0 {
+		return 0, errTooLarge
+	}
+	return n, err
+}
+
+// errTooLarge says that a repository is no place for a count.
+var errTooLarge = fmt.Errorf("the files of the branch take more than %d MiB, compressed: use a smaller repository for the file, or a branch that holds little else",
+	maxFetchBytes>>20)
 
 // search looks for the commit of a decision among the latest of a branch.
 func search(history storer.EncodedObjectStorer, tip plumbing.Hash, id string) (plumbing.Hash, bool, error) {

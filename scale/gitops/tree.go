@@ -88,6 +88,10 @@ func (s snapshot) passable(path string, mode filemode.FileMode, last bool) error
 }
 
 func (s snapshot) blob(path string, hash plumbing.Hash, most int64) ([]byte, error) {
+	// Its size first: the whole of it would be read into memory.
+	if size, err := s.store.EncodedObjectSize(hash); err == nil && size > most {
+		return nil, refused("%s is larger than %d bytes", path, most)
+	}
 	blob, err := object.GetBlob(s.store, hash)
 	if err != nil {
 		return nil, fmt.Errorf("reading %s: %w: %w", path, errCorrupt, err)
