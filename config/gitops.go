@@ -127,8 +127,9 @@ type GitHTTPS struct {
 type GitUpdate struct {
 	// Whether it may.
 	Enabled bool `json:"enabled"`
-	// The folder of the repository below which it may, such as `apps`. `.` is
-	// all of it.
+	// The folder of the repository below which it may, such as `apps`; a narrow
+	// one is best. `.` is all of it, with `.gitmodules` and the workflows of its
+	// CI.
 	AllowedPath string `json:"allowedPath"`
 	// The largest file, in bytes, up to 16 MiB. 0 takes the default.
 	MaxBytes int64 `json:"maxBytes"`

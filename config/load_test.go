@@ -512,6 +512,15 @@ schedules:
 			},
 		},
 		{
+			name: "the whole repository for everybody who may commit files",
+			file: required + "gitOps: {repository: /r, mode: instead, file: f, replicas: r, update: {enabled: true, allowedPath: .}}",
+			want: []string{"gitOps.update.allowedPath: the whole repository, with .gitmodules and the workflows of its CI, may be committed to: name a folder, such as apps"},
+		},
+		{
+			name: "a folder of it",
+			file: required + "gitOps: {repository: /r, mode: instead, file: f, replicas: r, update: {enabled: true, allowedPath: apps}}",
+		},
+		{
 			name: "the user's own keys are none of ours",
 			file: required + `
 preMetric: {type: http, http: {method: GET, url: "http://a", successCodes: [200], parameterMode: body, headers: {X-Token: a, x-token: b}}}

@@ -18,6 +18,7 @@ func (c *Config) warn(d *decoder) {
 	c.warnForgottenZero(d)
 	c.warnPlainTokens(d)
 	c.warnUnusedAuthority(d)
+	c.warnWholeRepository(d)
 	if c.Interval < shortestInterval {
 		d.warn("interval", "%d is so many milliseconds: if seconds were meant, write %d", c.Interval, 1000*c.Interval)
 	}
@@ -77,6 +78,14 @@ func isLoopback(host string) bool {
 func (c *Config) warnUnusedAuthority(d *decoder) {
 	if a := c.APIConfig; a.Enabled && a.ClientCAFile != "" && len(a.Auth.Certificates) == 0 {
 		d.warn("apiConfig.clientCAFile", "has no effect without auth.certificates, which says what the holders of the certificates may do")
+	}
+}
+
+// warnWholeRepository tells of what callers may commit that runs or fetches
+// something.
+func (c *Config) warnWholeRepository(d *decoder) {
+	if g := c.GitOps; g != nil && g.Update.Enabled && g.Update.AllowedPath == "." {
+		d.warn("gitOps.update.allowedPath", "the whole repository, with .gitmodules and the workflows of its CI, may be committed to: name a folder, such as apps")
 	}
 }
 
