@@ -399,7 +399,7 @@ func (g *generator) noise(good shot) {
 			at := g.random.IntN(len(body))
 			switch g.random.IntN(4) {
 			case 0:
-				body[at] = byte(g.random.IntN(256))
+				body[at] = byte(g.random.IntN(256)) //nolint:gosec // it fits
 			case 1:
 				body = slices.Delete(body, at, at+1)
 			case 2:

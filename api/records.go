@@ -27,7 +27,7 @@ const (
 func (h *handler) records(w http.ResponseWriter, r *http.Request) {
 	for name := range r.URL.Query() {
 		if name != "limit" && name != "since" {
-			h.fail(w, http.StatusBadRequest, fmt.Sprintf("%s: unknown query parameter; there are limit and since", legible(name)))
+			h.fail(w, http.StatusBadRequest, legible(name)+": unknown query parameter; there are limit and since")
 			return
 		}
 	}
