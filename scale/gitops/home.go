@@ -55,7 +55,7 @@ func openHome(parent, name string) (*home, error) {
 // lockHome makes the folder unless it is there. It is ours if nobody else can
 // write to it, or has it locked.
 func lockHome(path string) (lock *os.File, mine bool) {
-	_ = os.Mkdir(path, 0o700) //nolint:gosec // TMPDIR is the user's own; opening the folder tells what is wrong
+	_ = os.Mkdir(path, 0o700)                                                               //nolint:gosec // TMPDIR is the user's own; opening the folder tells what is wrong
 	folder, err := os.OpenFile(path, os.O_RDONLY|syscall.O_DIRECTORY|syscall.O_NOFOLLOW, 0) //nolint:gosec // as above
 	if err != nil {
 		return nil, false
