@@ -114,9 +114,7 @@ func TestARestartWhileTheServerIsDown(t *testing.T) {
 	if got := r.Current(t.Context(), 3); got != 3 {
 		t.Errorf("current is %d", got)
 	}
-	if !strings.Contains(log.String(), "going on with the live one") {
-		t.Errorf("the log says\n%s", log.String())
-	}
+	eventually(t, "the log says so", func() bool { return strings.Contains(log.String(), "going on with the live one") })
 	p.interfere.set(func(i *interference) { i.down = false })
 	if err := r.Write(t.Context(), decision(3, 4)); !errors.Is(err, scale.ErrRefused) {
 		t.Errorf("got %v", err)
