@@ -11,6 +11,7 @@ import (
 	"io"
 	"math"
 	"net/http"
+	"os"
 	"reflect"
 	"regexp"
 	"slices"
@@ -40,6 +41,9 @@ func (h *handler) read(w http.ResponseWriter, r *http.Request, limit int64) (bod
 	status := http.StatusBadRequest
 	if _, large := errors.AsType[*http.MaxBytesError](err); large {
 		status = http.StatusRequestEntityTooLarge
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		err = fmt.Errorf("it did not come in time, which is %s", readTimeout) // the error has addresses
 	}
 	h.fail(w, status, fmt.Sprintf("reading the body: %v", err))
 	return nil, false

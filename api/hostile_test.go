@@ -331,7 +331,7 @@ func (h *hostile) judge(s shot, rank int, r *http.Request, status int, header ht
 	}
 	e := exchange(s, r, path, status, header, body)
 	// The control socket has no page. To look at every answer would take minutes. Those to the same are the same.
-	if key := fmt.Sprint(r.Method, path, e.Request.URL.RawQuery, status, slices.Sorted(maps.Keys(header))); h.pages(s, path) && (status/100 == 2 && len(e.RequestBody) > 0 || !h.checked[key]) {
+	if key := fmt.Sprint(r.Method, path, e.Request.URL.RawQuery, status, slices.Sorted(maps.Keys(header))); h.pages(s, path) && (r.Method != http.MethodHead || len(body) > 0) && (status/100 == 2 && len(e.RequestBody) > 0 || !h.checked[key]) {
 		h.checked[key] = true
 		if err := described(h.t).Check(e); err != nil {
 			fault("%v", err)
