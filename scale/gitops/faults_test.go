@@ -369,6 +369,8 @@ func TestUpdatesThatAreRefused(t *testing.T) {
 		{"apps/x\n", "x", "m", "control characters"},
 		{"apps/x", strings.Repeat("x", 1<<20+1), "m", "at most 1048576 bytes"},
 		{"apps/x", "x", " ", "commit_message: is required"},
+		{"apps/x", "x", "m\x00", "commit_message: must be text without control characters"},
+		{"apps/x", "x", "m\n\n\x1b[31mred", "commit_message: must be text without control characters"},
 		{"apps/x", "x", strings.Repeat("x", 5000), "at most 4096 bytes"},
 	} {
 		_, err := r.Update(t.Context(), File{Path: test.path, Content: test.content, Message: test.message})

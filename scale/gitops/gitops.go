@@ -19,6 +19,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/go-git/go-git/v5/plumbing"
@@ -542,6 +543,8 @@ func (r *Repository) checkUpdate(f File) error {
 		return refused("commit_message: is required")
 	case len(f.Message) > maxMessage || !utf8.ValidString(f.Message):
 		return refused("commit_message: must be UTF-8 text of at most %d bytes", maxMessage)
+	case strings.ContainsFunc(f.Message, func(r rune) bool { return unicode.IsControl(r) && !strings.ContainsRune("\t\r\n", r) }):
+		return refused("commit_message: must be text without control characters, but for the ends of lines")
 	}
 	if err := config.CheckGitPath(f.Path); err != nil {
 		return refused("file_path: %v", err)
