@@ -13,6 +13,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 	"unicode/utf16"
@@ -101,10 +102,21 @@ type generator struct {
 	shots  []shot
 }
 
+// made are the shots, once they are.
+var made struct {
+	sync.Mutex
+	shots []shot
+}
+
 // malformed are requests for every operation of the document, each wrong in one
-// way, and some in several.
+// way, and some in several. Nobody may change one.
 func malformed(t testing.TB) []shot {
 	t.Helper()
+	made.Lock()
+	defer made.Unlock()
+	if made.shots != nil {
+		return made.shots
+	}
 	g := &generator{random: rand.New(rand.NewPCG(1, 2))} //nolint:gosec // the same each time
 	for _, operation := range described(t).Operations() {
 		good := shot{operation: operation, about: "nothing", method: operation.Method, target: strings.Replace(operation.Path, "{file}", "app.js", 1)}
@@ -125,6 +137,7 @@ func malformed(t testing.TB) []shot {
 			g.noise(good)
 		}
 	}
+	made.shots = g.shots
 	return g.shots
 }
 

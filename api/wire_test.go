@@ -82,7 +82,7 @@ func send(t *testing.T, address, method string, content []byte, half bool) (s se
 
 func receive(reader *bufio.Reader, method string) (status int, header http.Header, body []byte, err error) {
 	for {
-		response, err := http.ReadResponse(reader, &http.Request{Method: method})
+		response, err := http.ReadResponse(reader, &http.Request{Method: method}) //nolint:bodyclose // it ends with the connection
 		if err != nil {
 			return 0, nil, nil, err
 		}
@@ -150,10 +150,10 @@ func TestMalformedRequestsOverTheNetwork(t *testing.T) {
 			for j := i; j < len(shots); j += 8 * *every {
 				h.over(t, address, shots[j])
 			}
-			for j, s := range shots {
-				r, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(s.bytes())))
-				if (err != nil || !sendable(r)) && (j+i)%*every == 0 {
-					h.over(t, address, s)
+			for j := i; j < len(shots); j += *every {
+				r, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(shots[j].bytes())))
+				if err != nil || !sendable(r) {
+					h.over(t, address, shots[j])
 				}
 			}
 			h.good()
@@ -339,9 +339,8 @@ func TestSlowRequests(t *testing.T) {
 					t.Errorf("it was cut off after %s: %v", took, err)
 				}
 				got := ""
-				if response, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(content)), nil); err == nil {
-					body, _ := io.ReadAll(response.Body)
-					got = fmt.Sprintf("%d %s", response.StatusCode, body)
+				if answered, _, body, err := receive(bufio.NewReader(bytes.NewReader(content)), ""); err == nil {
+					got = fmt.Sprintf("%d %s", answered, body)
 				}
 				status, message, _ := strings.Cut(test.want, " ")
 				if !strings.HasPrefix(got, status) || !strings.Contains(got, message) || test.want == "" && got != "" {
