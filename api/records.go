@@ -94,6 +94,10 @@ func (h *handler) stream(w http.ResponseWriter, r *http.Request) {
 		}
 		after = &sequence
 	}
+	// While a body is unread net/http does not see the caller leave.
+	if _, ok := h.read(w, r, maxBodyBytes); !ok {
+		return
+	}
 	leave, ok := h.join(w, r)
 	if !ok {
 		return

@@ -354,6 +354,36 @@ func TestSlowRequests(t *testing.T) {
 	}
 }
 
+// Who leaves a stream gives the place back at once, also if the request had a
+// body and was to be the last, so that net/http leaves that unread.
+func TestAStreamEndsWithItsCaller(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		left := make(chan struct{})
+		p := pipes{connections: make(chan net.Conn), closed: make(chan struct{}), once: &sync.Once{}}
+		b := backend(t, unasked{})
+		handler := newControlHandler(b, nil)
+		stop := running(t, newServer(p, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			handler.ServeHTTP(w, r)
+			close(left)
+		}), b.Log, make(chan struct{})))
+		ours, theirs := net.Pipe()
+		p.connections <- theirs
+		if _, err := io.WriteString(ours, "GET /api/v1/records/stream HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}"); err != nil {
+			t.Fatal(err)
+		}
+		if status, _, _, err := receive(bufio.NewReader(ours), ""); status != http.StatusOK || err != nil {
+			t.Fatalf("got %d, %v", status, err)
+		}
+		began := time.Now()
+		_ = ours.Close()
+		<-left
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("the place was taken for another %s", took)
+		}
+		stop()
+	})
+}
+
 // A flood of malformed requests is held to the limits as any other is, and keeps
 // nobody else out.
 func TestFloodOfMalformedRequests(t *testing.T) {
