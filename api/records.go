@@ -98,11 +98,12 @@ func (h *handler) stream(w http.ResponseWriter, r *http.Request) {
 	if _, ok := h.read(w, r, maxBodyBytes); !ok {
 		return
 	}
-	leave, ok := h.join(w, r)
-	if !ok {
+	who := streamerOf(r)
+	if !h.join(who) {
+		h.fail(w, http.StatusServiceUnavailable, fmt.Sprintf("%d streams of this caller are open already: close one", maxStreams))
 		return
 	}
-	defer leave()
+	defer h.leave(who)
 	missed, follower, err := h.Journal.Follow(after)
 	if err != nil {
 		h.fail(w, http.StatusServiceUnavailable, err.Error())
@@ -126,28 +127,32 @@ func (h *handler) stream(w http.ResponseWriter, r *http.Request) {
 // others from theirs. Who is anonymous shares them with their address.
 const maxStreams = 8
 
-// join counts a stream of its caller, until that leaves. If there are too many,
-// it answers the request itself.
-func (h *handler) join(w http.ResponseWriter, r *http.Request) (leave func(), ok bool) {
+// streamerOf is whose streams are counted together.
+func streamerOf(r *http.Request) string {
 	caller := auth.CallerFrom(r.Context())
-	who := caller.Name()
 	if caller.Anonymous() {
-		who = addressOf(r.RemoteAddr)
+		return addressOf(r.RemoteAddr)
 	}
+	return caller.Name()
+}
+
+// join counts a stream of a caller, until leave, unless there are too many.
+func (h *handler) join(who string) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.streams[who] == maxStreams {
-		h.fail(w, http.StatusServiceUnavailable, fmt.Sprintf("%d streams of this caller are open already: close one", maxStreams))
-		return nil, false
+		return false
 	}
 	h.streams[who]++
-	return func() {
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		if h.streams[who]--; h.streams[who] == 0 {
-			delete(h.streams, who)
-		}
-	}, true
+	return true
+}
+
+func (h *handler) leave(who string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.streams[who]--; h.streams[who] == 0 {
+		delete(h.streams, who)
+	}
 }
 
 // follow sends records until the caller leaves, falls behind, or has been there
