@@ -647,3 +647,20 @@ func TestAFaultOfTheProgram(t *testing.T) {
 		t.Errorf("the log says %s", &log)
 	}
 }
+
+// Who may not do what they ask for takes nothing of what there is in all.
+func TestRefusedRequestsDoNotCountToTheTotal(t *testing.T) {
+	c := withTokens(t)
+	c.RateLimit = config.RateLimit{PerCaller: new(0), Total: new(3)}
+	s := serveAll(t, c)
+	for range 10 {
+		if status, answer, _ := s.ask("GET", "/api/v1/status", ""); status != 401 {
+			t.Fatalf("got %d %s", status, answer)
+		}
+	}
+	for i, want := range []int{200, 200, 200, 429} {
+		if status, answer, _ := s.ask("GET", "/api/v1/status", "", "Authorization", "Bearer readers"); status != want {
+			t.Errorf("request %d: got %d %s, want %d", i, status, answer, want)
+		}
+	}
+}
