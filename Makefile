@@ -51,7 +51,7 @@ fmt: ## Format the Go code.
 
 .PHONY: requirements
 requirements:
-	@.ci/install chromium curl git gcc debootstrap buildah gpg javac jq node perl python3 ssh-keygen sshd
+	@.ci/install chromium curl git gcc debootstrap buildah gpg javac jq node perl promtool python3 ssh-keygen sshd
 
 .PHONY: test
 test: requirements control-plane ## Run every test, with the race detector; installs and builds what they need.
@@ -60,13 +60,13 @@ test: requirements control-plane ## Run every test, with the race detector; inst
 .PHONY: test-unit
 test-unit: ## Run the tests beside the code.
 	@.ci/install git gpg ssh-keygen sshd
-	@.ci/install chromium
+	@.ci/install chromium curl git gpg promtool ssh-keygen sshd
 	$(TEST) unit --
 
 .PHONY: test-race
 test-race: ## Run the tests beside the code with the race detector.
 	@.ci/install gcc git gpg ssh-keygen sshd
-	@.ci/install gcc chromium
+	@.ci/install gcc chromium curl git gpg promtool ssh-keygen sshd
 	$(TEST) unit -- -race
 
 .PHONY: test-acceptance
