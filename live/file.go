@@ -45,7 +45,8 @@ func (s *Settings) look(ctx context.Context) {
 		return
 	}
 	if s.unreadable {
-		s.unreadable, s.seen = false, nil
+		s.unreadable = false
+		s.fileIs(s.refusal)
 	}
 	// One that is being written is met once it stays the same.
 	settled := bytes.Equal(content, s.found)
@@ -58,7 +59,7 @@ func (s *Settings) look(ctx context.Context) {
 // expire takes back what was changed in a term that is over: this process does
 // not know what came after it.
 func (s *Settings) expire(ctx context.Context) {
-	if len(s.Notes().Live) == 0 || s.options.Term() == s.term {
+	if len(s.Notes().Live) == 0 || s.options.Term() == s.term.Load() {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, applyTimeout)
@@ -103,12 +104,14 @@ func (s *Settings) meet(ctx context.Context, content []byte) (settled bool) {
 	switch {
 	case errors.Is(err, ErrRefused):
 		s.options.Log.Error("The configuration file has changed, but is not valid: what was read before stays in force", "error", err)
+		s.refusal = err
 		s.fileIs(err)
 		return true
 	case err != nil:
 		s.options.Log.Warn("The configuration file has changed; trying again to put it in force", "error", err)
 		return false
 	}
+	s.refusal = nil
 	s.fileIs(nil)
 	for _, warning := range s.loaded.Warnings {
 		s.options.Log.Warn("The configuration may not do what it is meant to", "warning", warning)

@@ -76,13 +76,15 @@ type Settings struct {
 	// the one that was there at the last look.
 	seen, found []byte
 	// term is the one in which something was changed.
-	term uint64
+	term atomic.Uint64
 
 	// view and notes are for everybody to read.
 	view  atomic.Pointer[View]
 	notes atomic.Pointer[Notes]
-	// unreadable says that the file could not be read the last time; Run's alone.
+	// unreadable says that the file could not be read the last time, and refusal
+	// why what was seen is not in force, if it is not; Run's alone.
 	unreadable bool
+	refusal    error
 }
 
 // Notes tell of what is in force but for the file.
@@ -195,7 +197,7 @@ func (s *Settings) change(ctx context.Context, by autoscaler.Caller, ifMatch []s
 	if !matches(ifMatch, s.View().ETag) {
 		return Change{}, ErrConflict
 	}
-	s.term = s.options.Term()
+	s.term.Store(s.options.Term())
 	layers := s.loaded.Layers
 	layers.Live = change(layers.Live)
 	changed, err := s.apply(ctx, layers)

@@ -361,3 +361,31 @@ func TestAFileThatIsBeingWritten(t *testing.T) {
 		}
 	})
 }
+
+// A file that is away for a moment takes nothing back when it is there again.
+func TestTheFileIsAwayForAMoment(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := start(t, nil)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- p.Run(ctx) }()
+		if _, err := p.Put(ctx, ann, []byte(`{"minReplicas": 4}`), nil); err != nil {
+			t.Fatal(err)
+		}
+		for _, step := range []struct {
+			content string
+			fails   bool
+		}{{"", true}, {file, false}, {file + "maxReplicas: -5\n", true}, {"", true}, {file + "maxReplicas: -5\n", true}} {
+			p.write(t, step.content)
+			time.Sleep(3 * lookEvery)
+			synctest.Wait()
+			if got, n := p.bounds(t), p.Notes(); got != "4 (live) to 10 (file)" || (n.FileError != "") != step.fails {
+				t.Errorf("%q: %s, %+v", step.content, got, n)
+			}
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
